@@ -1,0 +1,219 @@
+# The typed contract of the extension. Bytes in, bytes out: no socket, no clock, no thread.
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+# ---------------------------------------------------------------------------------------------- values
+
+class Message:
+    """One message to publish, its body already encoded. Every field may be given by keyword."""
+
+    body: bytes
+    content_type: str | None
+    content_encoding: str | None
+    headers: dict[str, Any] | None
+    exchange: str
+    routing_key: str
+    delivery_mode: int | None  # 2 persistent (default), 1 transient
+    priority: int | None
+    correlation_id: str | None
+    reply_to: str | None
+    expiration_ms: int | None  # message TTL
+    message_id: str | None
+    timestamp: int | None  # unix seconds
+    type: str | None
+    user_id: str | None
+    app_id: str | None
+    due_at: float | None  # unix seconds; not to be delivered before; not on the wire, the transport parks it
+    def __init__(
+        self,
+        body: bytes = b"",
+        *,
+        content_type: str | None = "application/json",
+        content_encoding: str | None = "utf-8",
+        headers: dict[str, Any] | None = None,
+        exchange: str = "",
+        routing_key: str = "",
+        delivery_mode: int | None = 2,
+        priority: int | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration_ms: int | None = None,
+        message_id: str | None = None,
+        timestamp: int | None = None,
+        type: str | None = None,
+        user_id: str | None = None,
+        app_id: str | None = None,
+        due_at: float | None = None,
+    ) -> None: ...
+    def __eq__(self, other: object) -> bool: ...
+
+class Delivery:
+    """One message received. Headers and properties of an AMQP delivery are decoded when first asked for."""
+
+    tag: Any  # AMQP: int delivery tag; Redis: str; SQLite, memory: int
+    epoch: int  # the connection epoch it came on; a transport drops acks of an older epoch
+    queue: str  # the queue it was read from ("" when the broker did not tell)
+    consumer_tag: str
+    exchange: str
+    routing_key: str
+    redelivered: bool
+    delivery_count: int | None  # earlier deliveries, where the broker counts them
+    context: Any  # the transport's own (lease token, raw envelope, ...); nobody else reads it
+    def __init__(
+        self,
+        body: bytes = b"",
+        *,
+        tag: Any = 0,
+        epoch: int = 0,
+        queue: str = "",
+        consumer_tag: str = "",
+        exchange: str = "",
+        routing_key: str = "",
+        redelivered: bool = False,
+        delivery_count: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+        context: Any = None,
+    ) -> None: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def content_encoding(self) -> str | None: ...
+    @property
+    def headers(self) -> dict[str, Any]: ...
+    # The other basic properties that are present: delivery_mode, priority, correlation_id, reply_to,
+    # expiration (str, as on the wire), message_id, timestamp (int), type, user_id, app_id, cluster_id.
+    @property
+    def properties(self) -> dict[str, Any]: ...
+    def header(self, name: str, default: Any = None) -> Any: ...
+    def to_message(self) -> Message:
+        """The same message, byte-exact body, headers and properties, to be published again."""
+
+class TaskMessage:
+    """A Celery task message (protocol 2), before encoding and after decoding. All fields by keyword."""
+
+    task: str
+    id: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    eta: str | None  # ISO 8601; naive means UTC
+    expires: str | None  # ISO 8601
+    group: str | None
+    group_index: int | None
+    retries: int
+    time_limit: float | None  # seconds; on the wire timelimit = [hard, soft]
+    soft_time_limit: float | None
+    root_id: str | None
+    parent_id: str | None
+    shadow: str | None
+    argsrepr: str | None
+    kwargsrepr: str | None
+    origin: str | None
+    ignore_result: bool
+    replaced_task_nesting: int
+    stamped_headers: list[str] | None
+    stamps: dict[str, Any] | None
+    headers: dict[str, Any] | None  # the user's own extra headers
+    callbacks: list[Any] | None
+    errbacks: list[Any] | None
+    chain: list[Any] | None  # reversed, as on the wire: the next step is the last item
+    chord: Any
+    reply_to: str | None
+    correlation_id: str | None
+    def __init__(
+        self,
+        task: str,
+        id: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> None: ...
+    def __eq__(self, other: object) -> bool: ...
+
+# ---------------------------------------------------------------------------------------------- JSON (W3)
+
+def json_encode(value: Any) -> bytes:
+    """kombu's JSON dialect. Same value and same meaning as kombu.utils.json.dumps (spacing may differ)."""
+
+def json_decode(data: bytes | bytearray | memoryview | str) -> Any:
+    """As kombu.utils.json.loads; ValueError subclasses (DecodeError) on bad input, nesting bounded."""
+
+# ---------------------------------------------------------------------------------------------- tasks (W1, W2)
+
+def encode_task_headers(task: TaskMessage, lean: bool = True) -> dict[str, Any]:
+    """Protocol-2 headers; lean leaves out those whose value is None or the protocol's default."""
+
+def encode_task_body(task: TaskMessage) -> bytes:
+    """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes."""
+
+def decode_task(delivery: Delivery, loads: Callable[[bytes, str, str], Any] | None = None) -> TaskMessage:
+    """A delivery's task, protocol 2 or 1. ``loads(body, content_type, content_encoding)`` reads bodies that
+    are not plain JSON (other serializers, compression, accept list); without it they are refused."""
+
+# ---------------------------------------------------------------------------------------------- AMQP 0-9-1
+
+PROTOCOL_HEADER: Final[bytes]
+HEARTBEAT_FRAME: Final[bytes]
+
+class Method:
+    """A method frame that carries no content. ``args`` in the order of the specification."""
+
+    channel: int
+    class_id: int
+    method_id: int
+    args: tuple[Any, ...]
+
+class Returned:
+    """A basic.return with its content."""
+
+    channel: int
+    reply_code: int
+    reply_text: str
+    exchange: str
+    routing_key: str
+    message: Message
+
+class Heartbeat: ...
+
+class FrameDecoder:
+    """Incremental decoder of one connection's inbound bytes; any chunking gives the same items."""
+
+    frame_max: int  # negotiated; larger frames are refused before they are buffered
+    epoch: int  # stamped on every Delivery
+    def __init__(self, frame_max: int = 131072, max_message_size: int = 134217728, epoch: int = 0) -> None: ...
+    def name_consumer(self, consumer_tag: str, queue: str) -> None:
+        """Deliveries of that consumer tag get this queue name."""
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Method | Delivery | Returned | Heartbeat]:
+        """Whole items, in order; an incomplete rest is kept. basic.get-ok gives a Delivery (consumer_tag "").
+        Raises MalformedFrame (nothing can follow it) or MessageTooLarge."""
+    @property
+    def buffered(self) -> int: ...
+
+def encode_method(channel: int, class_id: int, method_id: int, args: Sequence[Any] = ()) -> bytes: ...
+def encode_publish(
+    messages: Iterable[Message], channel: int = 1, frame_max: int = 131072, mandatory: bool = False
+) -> bytes:
+    """Method, header and body frames of all messages in one buffer."""
+
+def encode_acks(channel: int, acks: Iterable[tuple[int, bool]]) -> bytes:
+    """basic.ack frames of (delivery tag, multiple)."""
+
+def encode_nacks(channel: int, nacks: Iterable[tuple[int, bool, bool]]) -> bytes:
+    """basic.nack frames of (delivery tag, multiple, requeue)."""
+
+def encode_table(table: Mapping[str, Any]) -> bytes:
+    """A field table with its 4-byte length (AMQP 0-9-1 section 4.2.5.5, RabbitMQ's types)."""
+
+def decode_table(data: bytes | bytearray | memoryview) -> dict[str, Any]: ...
+
+# ---------------------------------------------------------------------------------------------- Redis (W6)
+
+def encode_envelope(message: Message, delivery_tag: str) -> bytes:
+    """kombu's virtual-transport message as JSON; priority None is written as 0, body as base64."""
+
+def decode_envelope(data: bytes) -> Delivery:
+    """A Delivery with tag, exchange, routing_key, headers, properties from an envelope; DecodeError if bad."""
