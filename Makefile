@@ -1,0 +1,61 @@
+# Each target does all the set-up it needs: a virtual environment in .venv with the project built into it.
+# PYTHON chooses the interpreter (3.10 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(shell find engine -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' 2>/dev/null)
+ARGS ?=
+
+.PHONY: demo test lint types check bench coverage chaos brokers brokers-stop docs dist clean help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) tools/setup_check.py
+	$(PYTHON) -m venv $(VENV)
+
+# The bare install: what a user gets with `pip install .`, in place so that the sources can be edited.
+$(VENV)/.run: $(VENV)/pyvenv.cfg $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.run  ## run thousands of real tasks on the embedded SQLite broker
+	$(BIN)/engine demo $(ARGS)
+
+test: $(VENV)/.dev  ## the whole test suite, on real brokers
+	$(BIN)/python -m tools.run_tests $(ARGS)
+
+lint: $(VENV)/.dev  ## format, lint, layers
+	$(BIN)/python -m tools.check lint
+
+types: $(VENV)/.dev  ## mypy --strict and stubtest
+	$(BIN)/python -m tools.check types
+
+check: $(VENV)/.dev  ## lint and types
+	$(BIN)/python -m tools.check all
+
+bench: $(VENV)/.dev  ## the micro-benchmarks
+	$(BIN)/python -m pytest benchmarks $(ARGS)
+
+coverage: $(VENV)/.dev  ## line coverage of engine/, the extension included, in a build of its own
+	$(BIN)/python -m tools.coverage_build $(ARGS)
+
+brokers: $(VENV)/.dev  ## start a private RabbitMQ and Redis and print their URLs
+	$(BIN)/python -m tools.brokers start
+
+brokers-stop: $(VENV)/.dev  ## stop them
+	$(BIN)/python -m tools.brokers stop
+
+dist: $(VENV)/.dev  ## sdist and wheel
+	$(BIN)/python -m build
+
+clean:  ## remove what the build made
+	rm -rf build dist *.egg-info .venv .cache .mypy_cache .ruff_cache .pytest_cache
+	find engine -name '*.so' -delete
+	rm -f engine/_codec.c engine/_keepalive.c engine/*.html

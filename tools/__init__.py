@@ -1,0 +1,1 @@
+"""What a contributor, or a curious user, runs: private brokers, checks, generators."""
