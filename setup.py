@@ -38,8 +38,12 @@ def extension(name: str, depends: list[str], libraries: list[str]) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            extension("_codec", sorted(glob("engine/_codec/*.pxi")), []),
-            extension("_keepalive", [], ["pthread"]),
+            extension(name, depends, libraries)
+            for name, depends, libraries in [
+                ("_codec", sorted(glob("engine/_codec/*.pxi")), []),
+                ("_keepalive", [], ["pthread"]),
+            ]
+            if os.path.exists(f"engine/{name}.pyx")
         ],
         compiler_directives={"language_level": "3", "linetrace": trace, "embedsignature": True},
         annotate=os.environ.get("ENGINE_ANNOTATE") == "1",
