@@ -4,9 +4,10 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Iterator  # noqa: UP035 - must load on old Pythons
 
 
-def missing():
+def missing() -> "Iterator[str]":
     """A line for each thing that is missing, with what to do."""
     if sys.version_info < (3, 10):  # noqa: UP036 - an older Python must get the message, not a traceback
         yield (
