@@ -39,6 +39,7 @@ class Capabilities:
     exchanges: frozenset[str] = frozenset({"direct", "topic", "fanout"})  #: the exchange types it routes
     priorities: bool = True
     delays: bool = True  #: honours Message.due_at itself
+    expiration: bool = True  #: honours Message.expiration_ms
     counts_deliveries: bool = False  #: Delivery.delivery_count is exact
     survives_restart: bool = True
     crosses_processes: bool = True
