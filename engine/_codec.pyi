@@ -94,26 +94,26 @@ class Delivery:
         """The same message, byte-exact body, headers and properties, to be published again."""
 
 class TaskMessage:
-    """A Celery task message (protocol 2), before encoding and after decoding. All fields by keyword."""
+    """A Celery task message (protocol 2), before encoding and after decoding. Its repr shows no arguments."""
 
     task: str
     id: str
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
-    eta: str | None  # ISO 8601; naive means UTC
-    expires: str | None  # ISO 8601
+    eta: str | None  # ISO 8601; naive means UTC; decoded ones are readable by datetime.fromisoformat
+    expires: str | None  # the same
     group: str | None
     group_index: int | None
     retries: int
     time_limit: float | None  # seconds; on the wire timelimit = [hard, soft]
     soft_time_limit: float | None
-    root_id: str | None
+    root_id: str | None  # decoded: never None, the task's own id when the message has none
     parent_id: str | None
     shadow: str | None
     argsrepr: str | None
     kwargsrepr: str | None
     origin: str | None
-    ignore_result: bool
+    ignore_result: bool | None  # None: the task's own setting decides; False overrules that setting
     replaced_task_nesting: int
     stamped_headers: list[str] | None
     stamps: dict[str, Any] | None
@@ -130,29 +130,63 @@ class TaskMessage:
         id: str,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        **fields: Any,
+        *,
+        eta: str | None = None,
+        expires: str | None = None,
+        group: str | None = None,
+        group_index: int | None = None,
+        retries: int = 0,
+        time_limit: float | None = None,
+        soft_time_limit: float | None = None,
+        root_id: str | None = None,
+        parent_id: str | None = None,
+        shadow: str | None = None,
+        argsrepr: str | None = None,
+        kwargsrepr: str | None = None,
+        origin: str | None = None,
+        ignore_result: bool | None = None,
+        replaced_task_nesting: int = 0,
+        stamped_headers: list[str] | None = None,
+        stamps: dict[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
+        callbacks: list[Any] | None = None,
+        errbacks: list[Any] | None = None,
+        chain: list[Any] | None = None,
+        chord: Any = None,
+        reply_to: str | None = None,
+        correlation_id: str | None = None,
     ) -> None: ...
     def __eq__(self, other: object) -> bool: ...
 
 # ---------------------------------------------------------------------------------------------- JSON (W3)
 
 def json_encode(value: Any) -> bytes:
-    """kombu's JSON dialect. Same value and same meaning as kombu.utils.json.dumps (spacing may differ)."""
+    """kombu's JSON dialect: the same meaning as kombu.utils.json.dumps (spacing may differ). EncodeError for
+    what it has no form for, and for nesting deeper than 512 levels."""
 
 def json_decode(data: bytes | bytearray | memoryview | str) -> Any:
-    """As kombu.utils.json.loads; ValueError subclasses (DecodeError) on bad input, nesting bounded."""
+    """As kombu.utils.json.loads. DecodeError (a ValueError) on bad input, and for nesting deeper than 512 levels."""
 
 # ---------------------------------------------------------------------------------------------- tasks (W1, W2)
 
 def encode_task_headers(task: TaskMessage, lean: bool = True) -> dict[str, Any]:
-    """Protocol-2 headers; lean leaves out those whose value is None or the protocol's default."""
+    """Protocol-2 headers; lean leaves out those whose value is None or what a Celery worker assumes without them.
+    The task's own `headers` are merged at the top level, without those a broker added (x-death, ...)."""
 
 def encode_task_body(task: TaskMessage) -> bytes:
-    """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes."""
+    """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes. EncodeError."""
 
-def decode_task(delivery: Delivery, loads: Callable[[bytes, str, str], Any] | None = None) -> TaskMessage:
-    """A delivery's task, protocol 2 or 1. ``loads(body, content_type, content_encoding)`` reads bodies that
-    are not plain JSON (other serializers, compression, accept list); without it they are refused."""
+def decode_task(
+    delivery: Delivery, loads: Callable[[bytes, str | None, str | None], Any] | None = None
+) -> TaskMessage:
+    """A delivery's task, protocol 2, hybrid or 1. DecodeError says what is wrong with it.
+
+    Uncompressed ``application/json`` in UTF-8 is read by the codec itself, without asking ``loads``: an app that does
+    not accept JSON refuses before it calls this. Every other body, and every body with a ``compression`` header,
+    goes to ``loads(body, content_type, content_encoding)`` as it came, still compressed: decompressing it and
+    enforcing the accept list is up to ``loads``, and what it raises is let through. Without ``loads`` such a body is
+    ContentDisallowed.
+    """
 
 # ---------------------------------------------------------------------------------------------- AMQP 0-9-1
 
@@ -213,7 +247,8 @@ def decode_table(data: bytes | bytearray | memoryview) -> dict[str, Any]: ...
 # ---------------------------------------------------------------------------------------------- Redis (W6)
 
 def encode_envelope(message: Message, delivery_tag: str) -> bytes:
-    """kombu's virtual-transport message as JSON; priority None is written as 0, body as base64."""
+    """kombu's virtual-transport message as JSON; priority None is written as 0, body as base64. EncodeError."""
 
-def decode_envelope(data: bytes) -> Delivery:
-    """A Delivery with tag, exchange, routing_key, headers, properties from an envelope; DecodeError if bad."""
+def decode_envelope(data: bytes | bytearray | memoryview | str) -> Delivery:
+    """A Delivery with tag, exchange, routing_key, redelivered, headers and properties from an envelope; its queue is
+    "". DecodeError when it is bad JSON, lacks its delivery tag or holds a wrong type."""
