@@ -1,0 +1,89 @@
+"""Celery's side of a bench: the same tasks in an app of an installed Celery, with its defaults.
+
+Only what the plan asks for differs from them: results off, the queue's name and type, confirms. Imported by
+the processes of a bench only.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import Celery
+from kombu.serialization import dumps, loads
+
+from engine.bench import tasks
+from engine.bench.plan import Plan
+
+plan = Plan.from_env()
+functions = tasks.Tasks(plan.folder)
+
+app: Any = Celery("bench", broker=plan.broker, backend=plan.results)
+app.conf.update(
+    task_ignore_result=plan.results is None,
+    task_default_queue=plan.queue,
+    task_default_queue_type=plan.queue_type,
+    broker_connection_retry_on_startup=True,
+)
+if plan.confirm and plan.broker.partition(":")[0] in ("amqp", "amqps", "pyamqp"):
+    app.conf.broker_transport_options = {"confirm_publish": True}
+add: Any = app.task(functions.add, name=tasks.ADD)
+begin: Any = app.task(functions.begin, name=tasks.BEGIN)
+
+
+class CeleryClient:
+    """Publishes with Celery, which has one way to do it."""
+
+    def __init__(self) -> None:
+        self._pad = ("x" * plan.payload,) if plan.payload else ()
+
+    def publish(self, count: int) -> None:
+        delay, pad = add.delay, self._pad
+        for _ in range(count):
+            delay(2, 2, *pad)
+
+    def publish_many(self, count: int, batch: int) -> None:
+        self.publish(count)
+
+    def begin(self) -> None:
+        begin.delay(*self._pad)
+
+    def call(self, timeout_s: float) -> None:
+        add.delay(2, 2, *self._pad).get(timeout=timeout_s)
+
+    def codec(self, count: int) -> tuple[float, float]:
+        return time_codec(count, self._pad)
+
+    def close(self) -> None:
+        app.close()
+
+
+def time_codec(count: int, pad: tuple[str, ...]) -> tuple[float, float]:
+    """Seconds to write and to read so many tasks: as_task_v2, kombu's JSON, py-amqp's headers.
+
+    Celery does more for each (routing, frames, a Request), so this is its lower bound."""
+    from amqp.basic_message import Message
+
+    build, arguments = app.amqp.as_task_v2, (2, 2, *pad)
+    start = time.perf_counter()
+    for number in range(count):
+        task = build(f"id-{number}", tasks.ADD, arguments, {})
+        content_type, encoding, body = dumps(task.body, serializer="json")
+        message = Message(
+            body,
+            content_type=content_type,
+            content_encoding=encoding,
+            application_headers=task.headers,
+            **task.properties,
+        )
+        properties = message._serialize_properties()
+    encoded_s = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(count):
+        received = Message()
+        received._load_properties(60, properties)
+        loads(body, content_type, encoding)
+    return encoded_s, time.perf_counter() - start
+
+
+client = CeleryClient()

@@ -1,0 +1,71 @@
+"""The engine's side of a bench: its app and its publishing client. Only processes of a bench import it."""
+
+from __future__ import annotations
+
+import time
+
+from engine.app import Engine
+from engine.bench import tasks
+from engine.bench.plan import Plan
+from engine.codec import (
+    FrameDecoder,
+    TaskMessage,
+    decode_task,
+    encode_publish,
+    encode_task_body,
+    encode_task_headers,
+)
+
+plan = Plan.from_env()
+functions = tasks.Tasks(plan.folder)
+
+app = Engine(
+    "bench",
+    broker=plan.broker,
+    backend=plan.results,
+    task_ignore_result=plan.results is None,
+    task_default_queue=plan.queue,
+    task_default_queue_type=plan.queue_type,
+    task_lean_headers=plan.lean,
+    producer_confirms=plan.confirm,
+)
+add = app.task(functions.add, name=tasks.ADD)
+begin = app.task(functions.begin, name=tasks.BEGIN)
+
+
+class EngineClient:
+    """Publishes with the engine."""
+
+    def __init__(self) -> None:
+        self._pad = ("x" * plan.payload,) if plan.payload else ()
+
+    def publish(self, count: int) -> None:
+        delay, pad = add.delay, self._pad
+        for _ in range(count):
+            delay(2, 2, *pad)
+
+    def publish_many(self, count: int, batch: int) -> None:
+        producer, pad = app.producer, self._pad
+        for start in range(0, count, batch):
+            signatures = [add.s(2, 2, *pad) for _ in range(min(batch, count - start))]
+            producer.publish_many(signatures)
+
+    def begin(self) -> None:
+        begin.delay(*self._pad)
+
+    def call(self, timeout_s: float) -> None:
+        add.delay(2, 2, *self._pad).get(timeout=timeout_s)
+
+    def codec(self, count: int) -> tuple[float, float]:
+        return time_codec(count, self._pad)
+
+    def close(self) -> None:
+        app.close()
+
+
+def time_codec(count: int, pad: tuple[str, ...]) -> tuple[float, float]:
+    """Seconds to write and to read so many tasks as AMQP frames, in memory."""
+    raise NotImplementedError
+
+
+client = EngineClient()

@@ -1,0 +1,85 @@
+"""What a bench is asked to do, as one value that travels to the processes it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from engine.errors import ConfigurationError
+
+#: The environment variable that carries the plan to publishers and workers.
+PLAN_ENV = "ENGINE_BENCH_PLAN"
+
+WORKLOADS = ("codec", "publish", "publish-many", "consume", "roundtrip")
+SIDES = ("engine", "celery")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One bench. ``tasks`` counts the measured ones; ``warmup`` more come before them.
+
+    Attributes:
+        broker: broker URL of both sides.
+        folder: where publishers, workers and bench meet (tallies, sockets, logs).
+        queue: this run's own queue; deleted afterwards.
+        confirm: publish with confirms (Celery: ``confirm_publish``, RabbitMQ only).
+        lean: leave out headers that carry nothing (Celery always sends them all).
+        queue_type: classic or quorum, RabbitMQ only.
+        payload: bytes of one more argument to the task; 0 for none.
+        results: URL of a result store, or None: results are off.
+    """
+
+    broker: str
+    folder: str = ""
+    queue: str = ""
+    tasks: int = 10_000
+    warmup: int = 1_000
+    runs: int = 3
+    concurrency: int = 1
+    batch: int = 1_000
+    payload: int = 0
+    confirm: bool = True
+    lean: bool = True
+    queue_type: str = "classic"
+    results: str | None = None
+    worker_args: tuple[str, ...] = ()
+    celery_args: tuple[str, ...] = ()
+
+    def to_env(self) -> dict[str, str]:
+        """The environment of a process that is to know the plan."""
+        return {**os.environ, PLAN_ENV: json.dumps(asdict(self))}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Plan:
+        """The plan this process was given. Raises ConfigurationError when it was given none."""
+        try:
+            fields = json.loads(environ[PLAN_ENV])
+        except KeyError:
+            raise ConfigurationError(
+                f"this is a part of `engine bench`, which sets {PLAN_ENV}: run that instead"
+            ) from None
+        for name in ("worker_args", "celery_args"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
+
+    def at(self, folder: Path, queue: str) -> Plan:
+        """The same plan for one run's own folder and queue."""
+        return replace(self, folder=str(folder), queue=queue)
+
+    def scaled(self, share: float) -> Plan:
+        """The same with fewer tasks, for a workload that waits for a round trip each time."""
+        return replace(self, tasks=max(int(self.tasks * share), 1), warmup=max(int(self.warmup * share), 1))
+
+
+def check(plan: Plan) -> Plan:
+    """Raises ConfigurationError for figures that measure nothing."""
+    for name in ("tasks", "runs", "concurrency", "batch"):
+        if getattr(plan, name) < 1:
+            raise ConfigurationError(f"--{name} must be at least 1, not {getattr(plan, name)}")
+    for name in ("warmup", "payload"):
+        if getattr(plan, name) < 0:
+            raise ConfigurationError(f"--{name} must not be negative, but is {getattr(plan, name)}")
+    return plan

@@ -1,0 +1,213 @@
+"""The figures of a bench: rows, the saved file, and the comparison with an earlier one.
+
+A row is one side's figures in one workload. The saved file is JSON, so that it can be kept beside the code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.bench.stats import Spread
+from engine.errors import ConfigurationError
+
+FORMAT = 1
+
+#: The figures in the order of the table: key, heading, whether more is better.
+FIGURES = (
+    ("rate", "per s", True),
+    ("publisher_us", "publisher µs", False),
+    ("worker_us", "worker µs", False),
+    ("broker_us", "broker µs", False),
+    ("p50_ms", "p50 ms", False),
+    ("p95_ms", "p95 ms", False),
+    ("p99_ms", "p99 ms", False),
+)
+_MORE_IS_BETTER = {key: better for key, _, better in FIGURES}
+#: What --fail-over judges: the speed the user sees. CPU figures are shown, not judged.
+JUDGED = ("rate", "p50_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One side's figures in one workload; absent figures were not measured. CPU in µs a task."""
+
+    workload: str
+    side: str
+    tasks: int
+    runs: int
+    figures: dict[str, Spread]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "workload": self.workload,
+            "side": self.side,
+            "tasks": self.tasks,
+            "runs": self.runs,
+            **{key: value.to_dict() for key, value in self.figures.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Row:
+        figures = {key: Spread.from_dict(saved[key]) for key, _, _ in FIGURES if key in saved}
+        return cls(saved["workload"], saved["side"], saved["tasks"], saved["runs"], figures)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one `engine bench` found."""
+
+    rows: list[Row]
+    parameters: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=lambda: describe_machine())
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "machine": self.machine,
+            "parameters": self.parameters,
+            "notes": self.notes,
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def row(self, workload: str, side: str) -> Row | None:
+        return next((row for row in self.rows if (row.workload, row.side) == (workload, side)), None)
+
+
+def load(path: Path) -> Report:
+    """A report that was saved. Raises ConfigurationError when it cannot be read as one."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["format"] != FORMAT:
+            raise ConfigurationError(f"{path} has format {saved['format']}, this version reads {FORMAT}")
+        rows = [Row.from_dict(row) for row in saved["rows"]]
+        return Report(rows, saved["parameters"], saved["machine"], saved["notes"])
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(
+            f"{path} is not a file that `engine bench --save` wrote ({error!r})"
+        ) from None
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), model)
+    except OSError:
+        pass
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": model,
+        "cpus": cpus,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A figure now and before. ``ratio`` above 1 means better now, whichever way better lies."""
+
+    workload: str
+    side: str
+    figure: str
+    before: float
+    now: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times better it is now; 1.0 when either is zero."""
+        if not self.before or not self.now:
+            return 1.0
+        return self.now / self.before if _MORE_IS_BETTER[self.figure] else self.before / self.now
+
+    def worse_by(self, percent: float) -> bool:
+        """Whether it lost more than so many percent of its speed."""
+        return self.figure in JUDGED and self.ratio < 1 - percent / 100
+
+
+def compare(now: Report, before: Report) -> list[Change]:
+    """Every figure that both reports hold."""
+    changes = []
+    for row in now.rows:
+        earlier = before.row(row.workload, row.side)
+        if earlier is not None:
+            changes += _changes(row, earlier)
+    return changes
+
+
+def against(report: Report, side: str, rival: str) -> list[Change]:
+    """Every figure of ``side`` that ``rival`` has too in the same report; the rival's is the one before."""
+    changes = []
+    for row in report.rows:
+        other = report.row(row.workload, rival)
+        if row.side == side and other is not None:
+            changes += _changes(row, other)
+    return changes
+
+
+def _changes(row: Row, earlier: Row) -> list[Change]:
+    return [
+        Change(row.workload, row.side, key, earlier.figures[key].median, row.figures[key].median)
+        for key, _, _ in FIGURES
+        if key in row.figures and key in earlier.figures
+    ]
+
+
+def table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: the median, and below the spread when there was more than one run."""
+    rows = list(rows)
+    shown = [(key, head) for key, head, _ in FIGURES if any(key in row.figures for row in rows)]
+    headings = ["workload", "side", "tasks", *(head for _, head in shown)]
+    cells = [
+        [row.workload, row.side, f"{row.tasks:,}", *(_cell(row.figures.get(key)) for key, _ in shown)]
+        for row in rows
+    ]
+    return headings, cells
+
+
+def _cell(value: Spread | None) -> str:
+    if value is None:
+        return "–"
+    if value.low == value.high:
+        return figure(value.median)
+    return f"{figure(value.median)} ({figure(value.low)}–{figure(value.high)})"
+
+
+def figure(value: float) -> str:
+    """A figure as one reads it: thousands grouped, small ones with up to three digits."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def change_table(changes: Sequence[Change], before: str, now: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a comparison."""
+    heads = {key: head for key, head, _ in FIGURES}
+    cells = [
+        [
+            change.workload,
+            change.side,
+            heads[change.figure],
+            figure(change.before),
+            figure(change.now),
+            f"{change.ratio:.2f}×",
+        ]
+        for change in changes
+    ]
+    return ["workload", "side", "figure", before, now, "better by"], cells

@@ -1,0 +1,150 @@
+"""Runs a bench: each workload, so many times, one side after the other in turn; and removes what it made.
+
+Taking turns matters: a shared machine's speed drifts, and only figures taken side by side compare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol
+
+from engine.bench.cpu import BrokerProcess, find_broker
+from engine.bench.plan import Plan, check
+from engine.bench.report import Report, Row
+from engine.bench.sides import Side
+from engine.bench.stats import Spread, percentile, spread
+from engine.bench.workloads import BY_NAME, Run, Sample
+from engine.errors import EngineError, QueueNotFound
+from engine.transport import mask_url, open_transport
+
+#: A workload that waits for each task does fewer of them, so that all take similar time.
+SHARES = {"roundtrip": 0.1}
+
+
+class Progress(Protocol):
+    """Who is told how far the bench has come."""
+
+    def begin(self, label: str, total: int) -> None:
+        """A run of ``total`` tasks starts."""
+
+    def reach(self, done: int) -> None:
+        """So many of them are done."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, label: str, total: int) -> None:
+        pass
+
+    def reach(self, done: int) -> None:
+        pass
+
+
+def run(
+    plan: Plan, workloads: Sequence[str], sides: Sequence[Side], progress: Progress | None = None
+) -> Report:
+    """Run all of it. Raises ConfigurationError before anything started, EngineError when a process fails."""
+    check(plan)
+    for side in sides:
+        side.check(plan)
+    with tempfile.TemporaryDirectory(prefix="engine-bench-") as folder:
+        plan = _with_broker(plan, Path(folder))
+        broker = find_broker(plan.broker)
+        if workloads != ["codec"]:
+            open_transport(plan.broker).close()  # a broker that is down is told now, in one line
+        rows = []
+        for workload in workloads:
+            rows += _rows(workload, plan, sides, broker, Path(folder), progress or Silent())
+    return Report(rows, parameters(plan, broker), notes=notes(plan, workloads, sides, broker))
+
+
+def _with_broker(plan: Plan, folder: Path) -> Plan:
+    return plan if plan.broker else replace(plan, broker=f"sqlite:///{folder}/bench.db")
+
+
+def _rows(
+    workload: str,
+    plan: Plan,
+    sides: Sequence[Side],
+    broker: BrokerProcess | None,
+    folder: Path,
+    progress: Progress,
+) -> list[Row]:
+    plan = plan.scaled(SHARES.get(workload, 1.0))
+    samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
+    for number in range(plan.runs):
+        for side in sides:
+            progress.begin(f"{workload}, {side.name}, run {number + 1} of {plan.runs}", plan.tasks)
+            samples[side.name].append(_one(workload, plan, side, broker, folder, progress))
+    return [Row(workload, name, plan.tasks, plan.runs, figures(found)) for name, found in samples.items()]
+
+
+def _one(
+    workload: str, plan: Plan, side: Side, broker: BrokerProcess | None, folder: Path, progress: Progress
+) -> Sample:
+    queue = f"bench-{side.name}-{secrets.token_hex(4)}"
+    own = folder / queue
+    own.mkdir()
+    try:
+        return BY_NAME[workload](Run(side, plan.at(own, queue), broker, progress.reach))
+    finally:
+        if workload != "codec":
+            _delete_queue(plan.broker, queue)
+
+
+def _delete_queue(broker: str, queue: str) -> None:
+    with contextlib.suppress(EngineError):  # the error that ended the run is the one to be told
+        transport = open_transport(broker)
+        try:
+            with contextlib.suppress(QueueNotFound):
+                transport.delete_queue(queue)
+        finally:
+            transport.close()
+
+
+def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
+    """Medians and spreads over the runs; percentiles are taken in each run first."""
+    found = {
+        "rate": spread(sample.rate for sample in samples),
+        "publisher_us": spread(sample.publisher_us for sample in samples),
+        "worker_us": spread(sample.worker_us for sample in samples),
+        "broker_us": spread(sample.broker_us for sample in samples),
+    }
+    for percent in (50, 95, 99):
+        found[f"p{percent}_ms"] = spread(
+            percentile(sample.latencies_ms, percent) for sample in samples if sample.latencies_ms
+        )
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def parameters(plan: Plan, broker: BrokerProcess | None) -> dict[str, object]:
+    """The plan as it is saved: without passwords and passing folders."""
+    shown = asdict(plan)
+    for name in ("folder", "queue"):
+        del shown[name]
+    shown["broker"] = mask_url(plan.broker)
+    shown["results"] = mask_url(plan.results) if plan.results else None
+    shown["broker_process"] = broker.name if broker else None
+    return shown
+
+
+def notes(
+    plan: Plan, workloads: Sequence[str], sides: Sequence[Side], broker: BrokerProcess | None
+) -> list[str]:
+    """What one must know to read the figures."""
+    found = [f"results {'on' if plan.results else 'off'}; CPU figures are µs of user and system time a task"]
+    if broker is None and not plan.broker.startswith(("sqlite", "memory")):
+        found.append("the broker's process cannot be seen from here, so its CPU is not in the table")
+    if any(side.name == "celery" for side in sides):
+        found.append("Celery acknowledges before the work by default, the engine after it")
+        if plan.confirm:
+            found.append("Celery publishes with confirms here too (RabbitMQ), which it does not by default")
+        if "publish-many" in workloads:
+            found.append("Celery has no batch publish: it publishes one by one in publish-many as well")
+    return found

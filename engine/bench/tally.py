@@ -1,0 +1,70 @@
+"""How far a worker has come, told through shared memory: a counter of tasks ended for each process.
+
+A task adds to its process's own eight-byte counter in a mapped file, without a lock or a system call, so that
+counting costs every side the same and next to nothing (about 0.3 µs). The bench reads the files.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_FIELDS = 3  # tasks ended, first and last end on the monotonic clock in nanoseconds
+_SIZE = _FIELDS * 8
+
+
+class Tally:
+    """The writing side, in a worker's child. Opens its file at the first task, so after fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pid = 0
+        self._cells = memoryview(bytearray(_SIZE)).cast("Q")
+
+    def add(self) -> None:
+        """One more task has ended."""
+        if self._pid != os.getpid():
+            self._open()
+        cells = self._cells
+        cells[0] += 1
+        cells[2] = time.monotonic_ns()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        descriptor = os.open(self._folder / f"{self._pid}.tally", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(descriptor, _SIZE)
+            self._cells = memoryview(mmap.mmap(descriptor, _SIZE)).cast("Q")
+        finally:
+            os.close(descriptor)
+        self._cells[1] = time.monotonic_ns()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker's processes have done until now. Times on the monotonic clock."""
+
+    tasks: int
+    first_s: float
+    last_s: float
+    processes: int
+
+
+def read_tallies(folder: Path) -> Progress:
+    """The sum over all processes that have written to the folder."""
+    tasks, first_ns, last_ns, processes = 0, 0, 0, 0
+    for path in folder.glob("*.tally"):
+        data = path.read_bytes()
+        if len(data) != _SIZE:
+            continue  # between open and ftruncate
+        ended, first, last = memoryview(data).cast("Q")
+        if not ended:
+            continue
+        tasks += ended
+        processes += 1
+        first_ns = min(first_ns or first, first)
+        last_ns = max(last_ns, last)
+    return Progress(tasks, first_ns / 1e9, last_ns / 1e9, processes)

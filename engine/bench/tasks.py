@@ -1,0 +1,49 @@
+"""The tasks that every side runs: the same functions, so that only the engine around them differs."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from engine.bench.tally import Tally
+
+ADD = "bench.add"
+BEGIN = "bench.begin"
+BEGIN_SOCKET = "begin.sock"
+
+
+class Tasks:
+    """The task functions of one bench folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._tally = Tally(self._folder)
+
+    def add(self, x: int, y: int, pad: str = "") -> int:
+        """Adds two numbers, and counts itself as ended."""
+        self._tally.add()
+        return x + y
+
+    def begin(self, pad: str = "") -> int:
+        """Tells the publisher, at once, that it has begun. The clock is the machine's own."""
+        began_ns = time.monotonic_ns()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(str(began_ns).encode(), str(self._folder / BEGIN_SOCKET))
+        return began_ns
+
+
+class BeginListener:
+    """The publisher's end: when the task it has just sent began."""
+
+    def __init__(self, folder: str, timeout_s: float) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(Path(folder) / BEGIN_SOCKET))
+        self._socket.settimeout(timeout_s)
+
+    def wait_ns(self) -> int:
+        """Raises TimeoutError when no task begins in time."""
+        return int(self._socket.recv(64))
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,156 @@
+"""``engine bench``: how fast the engine is here, what it costs, and how that compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.bench.plan import WORKLOADS, Plan
+from engine.cli.exit_codes import ExitCode
+from engine.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from engine.bench.report import Change, Report
+
+
+@click.command(epilog="Example: engine bench consume --broker amqp://localhost -c 2 --against celery")
+@click.argument("workload", type=click.Choice((*WORKLOADS, "all")), default="all")
+@click.option("-b", "--broker", default="", metavar="URL", help="Default: a new SQLite file.")
+@click.option(
+    "--tasks", type=click.IntRange(min=1), default=10_000, show_default=True, help="Counted tasks a run."
+)
+@click.option(
+    "--warmup", type=click.IntRange(min=0), default=1_000, show_default=True, help="Tasks before them."
+)
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs; the median is shown."
+)
+@click.option(
+    "-c", "--concurrency", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1_000, show_default=True, help="For publish-many."
+)
+@click.option(
+    "--payload", type=click.IntRange(min=0), default=0, show_default=True, help="Bytes added to a task."
+)
+@click.option("--confirm/--no-confirm", default=True, show_default=True, help="Publish with confirms.")
+@click.option(
+    "--lean/--full-headers", default=True, show_default=True, help="Leave out headers that say nothing."
+)
+@click.option("--queue-type", type=click.Choice(("classic", "quorum")), default="classic", show_default=True)
+@click.option("--results", metavar="URL", help="Keep results there (default: results are off).")
+@click.option(
+    "--against", type=click.Choice(("celery",)), help="Run an installed Celery in turn, and compare."
+)
+@click.option("--worker-args", default="", metavar="TEXT", help="More arguments for `engine run`.")
+@click.option("--celery-args", default="", metavar="TEXT", help="More arguments for `celery worker`.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--save", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write JSON there."
+)
+@click.option(
+    "--compare", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Compare with it."
+)
+@click.option(
+    "--fail-over",
+    type=click.FloatRange(min=0),
+    metavar="PERCENT",
+    help="With --compare: exit with 1 when rate or median latency got worse by more.",
+)
+def bench(
+    workload: str,
+    against: str | None,
+    as_json: bool,
+    save: Path | None,
+    compare: Path | None,
+    fail_over: float | None,
+    **given: Any,
+) -> int:
+    """Measure WORKLOAD (default: all of them) with real worker processes.
+
+    \b
+    codec         write and read messages in memory (publisher: write, worker: read)
+    publish       delay(), one task after the other
+    publish-many  tasks in batches, their confirms in flight together
+    consume       from a full queue, counted when tasks have ended
+    roundtrip     one task at a time on an idle system: until it begins
+    """
+    if fail_over is not None and compare is None:
+        raise click.UsageError("--fail-over needs --compare FILE")
+    from engine.bench import report as reports
+    from engine.bench.runner import run
+    from engine.bench.sides import BY_NAME
+
+    earlier = reports.load(compare) if compare else None
+    sides = [BY_NAME["engine"], *([BY_NAME[against]] if against else [])]
+    with _progress() as progress:
+        found = run(make_plan(given), [workload] if workload != "all" else list(WORKLOADS), sides, progress)
+    if save:
+        found.save(save)
+    ratios = reports.against(found, "engine", against) if against else []
+    changes = reports.compare(found, earlier) if earlier else []
+    if as_json:
+        print_json(
+            {
+                **found.to_dict(),
+                "against": list(map(_change, ratios)),
+                "compared": list(map(_change, changes)),
+            }
+        )
+    else:
+        _print(found, ratios, against or "", changes)
+    slower = [change for change in changes if fail_over is not None and change.worse_by(fail_over)]
+    for change in slower:
+        click.echo(
+            f"engine: {change.workload}, {change.side}: {change.figure} is {change.ratio:.2f} times as good",
+            err=True,
+        )
+    return ExitCode.FAILURE if slower else ExitCode.OK
+
+
+def make_plan(given: dict[str, Any]) -> Plan:
+    """The plan from the command line's options."""
+    import shlex
+
+    fields = {**given, **{name: tuple(shlex.split(given[name])) for name in ("worker_args", "celery_args")}}
+    return Plan(**fields)
+
+
+def _print(found: Report, ratios: list[Change], rival: str, changes: list[Change]) -> None:
+    from engine.bench import report as reports
+
+    machine, asked = found.machine, found.parameters
+    click.echo(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, {machine['python']}")
+    click.echo(
+        f"broker {asked['broker']}, {asked['concurrency']} processes, {asked['queue_type']} queue, "
+        f"confirms {'on' if asked['confirm'] else 'off'}, {asked['runs']} runs: median (lowest–highest)"
+    )
+    print_table(*reports.table(found.rows), left=2)
+    if ratios:
+        print_table(*reports.change_table(ratios, rival, "engine"), left=3, title=f"engine against {rival}")
+    if changes:
+        print_table(
+            *reports.change_table(changes, "before", "now"), left=3, title="compared with the saved run"
+        )
+    for note in found.notes:
+        click.echo(f"* {note}")
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "workload": change.workload,
+        "side": change.side,
+        "figure": change.figure,
+        "before": change.before,
+        "now": change.now,
+        "better_by": round(change.ratio, 3),
+    }
+
+
+def _progress() -> Any:
+    from engine.cli.progress import Bar
+
+    return Bar()

@@ -1,0 +1,114 @@
+"""``engine call``: send a task, and wait for its result if asked to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.exit_codes import ExitCode
+from engine.cli.target import app_option, broker_option, load, split_app
+
+if TYPE_CHECKING:
+    from engine.app import Engine
+
+
+@click.command(
+    epilog="Example: engine call app:app app.add 2 3 --wait --timeout 10",
+)
+@click.argument("words", metavar="APP TASK [ARGUMENT]...", nargs=-1)
+@app_option
+@broker_option
+@click.option("-a", "--args", "args_json", metavar="JSON", help="All positional arguments, as a JSON list.")
+@click.option("-k", "--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments, as a JSON object.")
+@click.option("-w", "--wait", is_flag=True, help="Wait for the result and print it.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait."
+)
+@click.option("-Q", "--queue", metavar="NAME", help="Send it to this queue.")
+@click.option("--countdown", type=click.FloatRange(min=0), metavar="S", help="Run it after S seconds.")
+@click.option("--task-id", metavar="ID", help="Use this id.")
+@click.option("--force", is_flag=True, help="Send it although the app does not know a task of that name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def call(
+    words: tuple[str, ...],
+    app_path: str | None,
+    broker: str | None,
+    args_json: str | None,
+    kwargs_json: str | None,
+    wait: bool,
+    timeout: float,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Send TASK to the workers of APP; print its id.
+
+    Each ARGUMENT is JSON where it can be read as such, else text: 2, '[1, 2]', true, hello.
+    """
+    path, rest = split_app(words, app_path, "engine call app:app app.add 2 3")
+    if not rest:
+        raise click.UsageError("which task? Say e.g. `engine call app:app app.add 2 3`")
+    name, arguments = rest[0], [_loose_json(word) for word in rest[1:]]
+    if args_json is not None:
+        if arguments:
+            raise click.UsageError("give the arguments either one by one or with --args, not both")
+        arguments = _json(args_json, "--args", list)
+    keywords = _json(kwargs_json, "--kwargs", dict) if kwargs_json is not None else {}
+    app = load(path, broker)
+    if not force:
+        _check_known(app, path, name)
+    given = {key: value for key, value in options.items() if value is not None}
+    pending = app.send_task(name, args=arguments, kwargs=keywords, **given)
+    if not wait:
+        _print_sent(pending.id, name, as_json)
+        return ExitCode.OK
+    from engine.cli.result import show_when_ready
+
+    return show_when_ready(app, pending.id, timeout, as_json)
+
+
+def _loose_json(word: str) -> Any:
+    try:
+        return _parse(word)
+    except ValueError:
+        return word
+
+
+def _json(text: str, option: str, wanted: type) -> Any:
+    try:
+        value = _parse(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
+    if not isinstance(value, wanted):
+        shape = "a list, e.g. '[2, 3]'" if wanted is list else """an object, e.g. '{"x": 2}'"""
+        raise click.UsageError(f"{option} must be {shape}")
+    return value
+
+
+def _parse(text: str) -> Any:
+    import json
+
+    return json.loads(text)
+
+
+def _check_known(app: Engine, path: str, name: str) -> None:
+    import difflib
+
+    from engine.errors import NotRegistered
+
+    names = sorted(task for task in app.tasks if not task.startswith("celery."))
+    if name in app.tasks:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names[:20]) or 'none'}"
+    raise NotRegistered(f"no task {name!r} in {path}; {hint} --force sends it anyhow")
+
+
+def _print_sent(task_id: str, name: str, as_json: bool) -> None:
+    if as_json:
+        from engine.cli.output import print_json
+
+        print_json({"task_id": task_id, "task": name, "state": "PENDING"})
+    else:
+        click.echo(task_id)
