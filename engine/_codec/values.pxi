@@ -27,6 +27,7 @@ cdef class Message:
     cdef public object app_id
     cdef public object due_at
     cdef object _headers
+    cdef bytes _raw_headers  # as they came, length included, until somebody asks for them
     cdef object _cluster_id  # obsolete, kept so that a message can be published again as it came
 
     def __init__(
@@ -68,17 +69,24 @@ cdef class Message:
         self.app_id = app_id
         self.due_at = due_at
 
+    cdef object get_headers(self):
+        if self._raw_headers is not None:
+            self._headers = decode_table(self._raw_headers)
+            self._raw_headers = None
+        return self._headers
+
     @property
     def headers(self):
-        return self._headers
+        return self.get_headers()
 
     @headers.setter
     def headers(self, value):
+        self._raw_headers = None
         self._headers = value
 
     cdef tuple _state(self):
         return (
-            self.body, self.content_type, self.content_encoding, self.headers, self.exchange,
+            self.body, self.content_type, self.content_encoding, self.get_headers(), self.exchange,
             self.routing_key, self.delivery_mode, self.priority, self.correlation_id, self.reply_to,
             self.expiration_ms, self.message_id, self.timestamp, self.type, self.user_id, self.app_id,
             self.due_at, self._cluster_id,
@@ -130,6 +138,10 @@ cdef class Delivery:
     cdef object _headers  # dict, or None: not read yet, or none
     cdef object _properties  # the same
     cdef object _delivery_count
+    cdef bytes _raw  # the properties as they came, or None: this one was given them decoded
+    cdef uint16_t _flags
+    cdef Py_ssize_t _headers_at  # where in _raw; _rest_at is 0 until read_content has looked
+    cdef Py_ssize_t _rest_at
 
     def __init__(
         self,
@@ -164,20 +176,30 @@ cdef class Delivery:
         self._properties = properties
         self.context = context
 
+    cdef inline int locate(self) except -1:
+        """Find what the raw properties hold, once."""
+        if self._rest_at == 0 and self._raw is not None:
+            read_content(self)
+        return 0
+
     cdef object get_content_type(self):
+        self.locate()
         return self._content_type
 
     cdef object get_content_encoding(self):
+        self.locate()
         return self._content_encoding
 
     cdef dict get_headers(self):
         if self._headers is None:
-            self._headers = {}
+            self.locate()
+            self._headers = {} if self._raw is None else read_headers(self)
         return self._headers
 
     cdef dict get_properties(self):
         if self._properties is None:
-            self._properties = {}
+            self.locate()
+            self._properties = {} if self._raw is None else read_rest(self)
         return self._properties
 
     @property
@@ -202,6 +224,9 @@ cdef class Delivery:
 
     @property
     def delivery_count(self):
+        """What the transport said, else what a quorum queue wrote into the headers."""
+        if self._delivery_count is None and self._raw is not None:
+            return self.get_headers().get("x-delivery-count")
         return self._delivery_count
 
     @delivery_count.setter
@@ -210,3 +235,118 @@ cdef class Delivery:
 
     def header(self, name, default=None):
         return self.get_headers().get(name, default)
+
+    def to_message(self):
+        """The same message, to be published again. Changes made to ``headers`` here are not taken along; an
+        expiration that is no number of milliseconds is left out: the copy then does not expire."""
+        cdef Message message = Message.__new__(Message)
+        cdef dict properties = self.get_properties()
+        message.body = self._body
+        message.exchange = self.exchange
+        message.routing_key = self.routing_key
+        message.content_type = self.get_content_type()
+        message.content_encoding = self.get_content_encoding()
+        if self._raw is None:
+            message._headers = dict(self._headers) if self._headers else None
+        elif self._flags & FLAG_HEADERS:
+            message._raw_headers = self._raw[self._headers_at:self._rest_at]
+        message.delivery_mode = properties.get("delivery_mode")
+        message.priority = properties.get("priority")
+        message.correlation_id = properties.get("correlation_id")
+        message.reply_to = properties.get("reply_to")
+        message.expiration_ms = expiration_as_ms(properties.get("expiration"))
+        message.message_id = properties.get("message_id")
+        message.timestamp = properties.get("timestamp")
+        message.type = properties.get("type")
+        message.user_id = properties.get("user_id")
+        message.app_id = properties.get("app_id")
+        message._cluster_id = properties.get("cluster_id")
+        return message
+
+    def __repr__(self):
+        return (
+            f"<Delivery tag={self.tag!r} queue={self.queue!r} exchange={self.exchange!r} "
+            f"routing_key={self.routing_key!r} body={len(self._body)} bytes>"
+        )
+
+
+cdef object expiration_as_ms(object expiration):
+    try:
+        return None if expiration is None else max(int(expiration), 0)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+cdef class Method:
+    """A method frame that carries no content; ``args`` in the order of the specification."""
+
+    cdef readonly int channel
+    cdef readonly int class_id
+    cdef readonly int method_id
+    cdef readonly tuple args
+
+    def __init__(self, int channel, int class_id, int method_id, args=()):
+        self.channel = channel
+        self.class_id = class_id
+        self.method_id = method_id
+        self.args = tuple(args)
+
+    def __eq__(self, other):
+        cdef Method that
+        if not isinstance(other, Method):
+            return NotImplemented
+        that = <Method>other
+        return (self.channel, self.class_id, self.method_id, self.args) == (
+            that.channel, that.class_id, that.method_id, that.args
+        )
+
+    __hash__ = None
+
+    def __repr__(self):
+        name = method_name(self.class_id, self.method_id)
+        if self.class_id == 10 and self.method_id < 40:  # start-ok and secure-ok hold the password
+            return f"<Method {name} channel={self.channel}>"
+        return f"<Method {name} channel={self.channel} args={self.args!r}>"
+
+
+cdef class Returned:
+    """A basic.return with its content."""
+
+    cdef readonly int channel
+    cdef readonly int reply_code
+    cdef readonly str reply_text
+    cdef readonly str exchange
+    cdef readonly str routing_key
+    cdef readonly Message message
+
+    def __init__(
+        self,
+        int channel,
+        int reply_code,
+        str reply_text not None,
+        str exchange not None,
+        str routing_key not None,
+        Message message not None,
+    ):
+        self.channel = channel
+        self.reply_code = reply_code
+        self.reply_text = reply_text
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.message = message
+
+    def __repr__(self):
+        return f"<Returned {self.reply_code} {self.reply_text!r} {self.message!r}>"
+
+
+cdef class Heartbeat:
+    """The peer is alive."""
+
+    def __eq__(self, other):
+        return isinstance(other, Heartbeat)
+
+    def __hash__(self):
+        return hash(Heartbeat)
+
+    def __repr__(self):
+        return "<Heartbeat>"
