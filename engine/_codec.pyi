@@ -1,9 +1,12 @@
 # The typed contract of the extension. Bytes in, bytes out: no socket, no clock, no thread.
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
+
+from typing_extensions import disjoint_base
 
 # ---------------------------------------------------------------------------------------------- values
 
+@disjoint_base
 class Message:
     """One message to publish, its body already encoded. Every field may be given by keyword."""
 
@@ -45,8 +48,9 @@ class Message:
         app_id: str | None = None,
         due_at: float | None = None,
     ) -> None: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
+@disjoint_base
 class Delivery:
     """One message received. Headers and properties of an AMQP delivery are decoded when first asked for."""
 
@@ -91,8 +95,10 @@ class Delivery:
     def properties(self) -> dict[str, Any]: ...
     def header(self, name: str, default: Any = None) -> Any: ...
     def to_message(self) -> Message:
-        """The same message, byte-exact body, headers and properties, to be published again."""
+        """The same message, byte-exact body, headers and properties, to be published again. Changes made to
+        ``headers`` here are not taken along; an expiration that is no number of milliseconds is left out."""
 
+@disjoint_base
 class TaskMessage:
     """A Celery task message (protocol 2), before encoding and after decoding. Its repr shows no arguments."""
 
@@ -156,7 +162,7 @@ class TaskMessage:
         reply_to: str | None = None,
         correlation_id: str | None = None,
     ) -> None: ...
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 # ---------------------------------------------------------------------------------------------- JSON (W3)
 
@@ -165,13 +171,14 @@ def json_encode(value: Any) -> bytes:
     what it has no form for, and for nesting deeper than 512 levels."""
 
 def json_decode(data: bytes | bytearray | memoryview | str) -> Any:
-    """As kombu.utils.json.loads. DecodeError (a ValueError) on bad input, and for nesting deeper than 512 levels."""
+    """As kombu.utils.json.loads. DecodeError (a ValueError) on bad input, and for nesting deeper than 512
+    levels."""
 
-# ---------------------------------------------------------------------------------------------- tasks (W1, W2)
+# --------------------------------------------------------------------------------------------- tasks (W1, W2)
 
 def encode_task_headers(task: TaskMessage, lean: bool = True) -> dict[str, Any]:
-    """Protocol-2 headers; lean leaves out those whose value is None or what a Celery worker assumes without them.
-    The task's own `headers` are merged at the top level, without those a broker added (x-death, ...)."""
+    """Protocol-2 headers; lean leaves out those whose value is None or what a Celery worker assumes without
+    them. The task's own ``headers`` are merged at the top level, without those a broker added (x-death)."""
 
 def encode_task_body(task: TaskMessage) -> bytes:
     """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes. EncodeError."""
@@ -181,11 +188,11 @@ def decode_task(
 ) -> TaskMessage:
     """A delivery's task, protocol 2, hybrid or 1. DecodeError says what is wrong with it.
 
-    Uncompressed ``application/json`` in UTF-8 is read by the codec itself, without asking ``loads``: an app that does
-    not accept JSON refuses before it calls this. Every other body, and every body with a ``compression`` header,
-    goes to ``loads(body, content_type, content_encoding)`` as it came, still compressed: decompressing it and
-    enforcing the accept list is up to ``loads``, and what it raises is let through. Without ``loads`` such a body is
-    ContentDisallowed.
+    Uncompressed ``application/json`` in UTF-8 is read by the codec itself, without asking ``loads``: an app
+    that does not accept JSON refuses before it calls this. Every other body, and every body with a
+    ``compression`` header, goes to ``loads(body, content_type, content_encoding)`` as it came, still
+    compressed: decompressing it and enforcing the accept list is up to ``loads``, and what it raises is let
+    through. Without ``loads`` such a body is ContentDisallowed.
     """
 
 # ---------------------------------------------------------------------------------------------- AMQP 0-9-1
@@ -193,45 +200,82 @@ def decode_task(
 PROTOCOL_HEADER: Final[bytes]
 HEARTBEAT_FRAME: Final[bytes]
 
+@disjoint_base
 class Method:
-    """A method frame that carries no content. ``args`` in the order of the specification."""
+    """A method frame that carries no content. ``args`` in the order of the specification, reserved fields
+    included (engine/_codec/amqp_method.pxi lists them)."""
 
-    channel: int
-    class_id: int
-    method_id: int
-    args: tuple[Any, ...]
+    @property
+    def channel(self) -> int: ...
+    @property
+    def class_id(self) -> int: ...
+    @property
+    def method_id(self) -> int: ...
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    def __init__(self, channel: int, class_id: int, method_id: int, args: Sequence[Any] = ()) -> None: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
+@disjoint_base
 class Returned:
     """A basic.return with its content."""
 
-    channel: int
-    reply_code: int
-    reply_text: str
-    exchange: str
-    routing_key: str
-    message: Message
+    @property
+    def channel(self) -> int: ...
+    @property
+    def reply_code(self) -> int: ...
+    @property
+    def reply_text(self) -> str: ...
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def routing_key(self) -> str: ...
+    @property
+    def message(self) -> Message: ...
+    def __init__(
+        self,
+        channel: int,
+        reply_code: int,
+        reply_text: str,
+        exchange: str,
+        routing_key: str,
+        message: Message,
+    ) -> None: ...
 
-class Heartbeat: ...
+@final
+class Heartbeat:
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
+@final
 class FrameDecoder:
     """Incremental decoder of one connection's inbound bytes; any chunking gives the same items."""
 
     frame_max: int  # negotiated; larger frames are refused before they are buffered
     epoch: int  # stamped on every Delivery
-    def __init__(self, frame_max: int = 131072, max_message_size: int = 134217728, epoch: int = 0) -> None: ...
+    def __init__(
+        self, frame_max: int = 131072, max_message_size: int = 134217728, epoch: int = 0
+    ) -> None: ...
     def name_consumer(self, consumer_tag: str, queue: str) -> None:
         """Deliveries of that consumer tag get this queue name."""
     def feed(self, data: bytes | bytearray | memoryview) -> list[Method | Delivery | Returned | Heartbeat]:
         """Whole items, in order; an incomplete rest is kept. basic.get-ok gives a Delivery (consumer_tag "").
-        Raises MalformedFrame (nothing can follow it) or MessageTooLarge."""
+        Raises MalformedFrame or MessageTooLarge; the decoder is of no use after that. MessageTooLarge has
+        ``channel`` and ``delivery_tag`` (None for a returned message), so that the broker can be told to drop
+        the message before the connection is closed."""
     @property
-    def buffered(self) -> int: ...
+    def buffered(self) -> int:
+        """Bytes held of frames and bodies that are not complete yet."""
 
-def encode_method(channel: int, class_id: int, method_id: int, args: Sequence[Any] = ()) -> bytes: ...
+def encode_method(channel: int, class_id: int, method_id: int, args: Sequence[Any] = ()) -> bytes:
+    """A method frame. Every field of the specification is given, the reserved ones as 0 or "", long strings
+    as str or bytes. Raises EncodeError, which names the fields."""
+
 def encode_publish(
     messages: Iterable[Message], channel: int = 1, frame_max: int = 131072, mandatory: bool = False
 ) -> bytes:
-    """Method, header and body frames of all messages in one buffer."""
+    """Method, header and body frames of all messages in one buffer. Raises EncodeError, or MessageTooLarge
+    for headers that fill more than a frame; then none of them is to be sent."""
 
 def encode_acks(channel: int, acks: Iterable[tuple[int, bool]]) -> bytes:
     """basic.ack frames of (delivery tag, multiple)."""
@@ -242,13 +286,15 @@ def encode_nacks(channel: int, nacks: Iterable[tuple[int, bool, bool]]) -> bytes
 def encode_table(table: Mapping[str, Any]) -> bytes:
     """A field table with its 4-byte length (AMQP 0-9-1 section 4.2.5.5, RabbitMQ's types)."""
 
-def decode_table(data: bytes | bytearray | memoryview) -> dict[str, Any]: ...
+def decode_table(data: bytes | bytearray | memoryview) -> dict[str, Any]:
+    """The table that ``data`` holds, from its length to its last byte. Raises DecodeError."""
 
 # ---------------------------------------------------------------------------------------------- Redis (W6)
 
 def encode_envelope(message: Message, delivery_tag: str) -> bytes:
-    """kombu's virtual-transport message as JSON; priority None is written as 0, body as base64. EncodeError."""
+    """kombu's virtual-transport message as JSON; priority None is written as 0, body as base64. Raises
+    EncodeError."""
 
 def decode_envelope(data: bytes | bytearray | memoryview | str) -> Delivery:
-    """A Delivery with tag, exchange, routing_key, redelivered, headers and properties from an envelope; its queue is
-    "". DecodeError when it is bad JSON, lacks its delivery tag or holds a wrong type."""
+    """A Delivery with tag, exchange, routing_key, redelivered, headers and properties from an envelope; its
+    queue is "". DecodeError when it is bad JSON, lacks its delivery tag or holds a wrong type."""

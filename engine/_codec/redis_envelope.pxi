@@ -304,8 +304,10 @@ cdef dict _basic_properties(dict properties):
 
 
 cpdef Delivery decode_envelope(object data):
-    """A Delivery from an envelope. Raises DecodeError when it is bad JSON, lacks its delivery tag, or anything in it has
-    the wrong type. A missing delivery_info gives an empty exchange and routing key."""
+    """A Delivery from an envelope; a missing delivery_info gives an empty exchange and routing key.
+
+    Raises DecodeError when it is bad JSON, lacks its delivery tag, or anything in it has the wrong type.
+    """
     cdef object envelope = json_decode(data)
     cdef object properties
     cdef object info
