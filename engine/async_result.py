@@ -1,0 +1,435 @@
+"""`AsyncResult`: the promise of a task's result, and where it stands now.
+
+Rules: a result that is ready is read once and kept; ``get`` inside a task is refused, because the child that
+waits could be the one that should work; exceptions come back as `engine.stored_exceptions` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Generic, TypeVar, cast
+
+from engine.context import current_app, current_request
+from engine.errors import ResultTimeout
+from engine.results.base import EXCEPTION_STATES, PROPAGATE_STATES, READY_STATES, ResultMeta, ResultStore
+from engine.stored_exceptions import exception_from_stored
+
+R = TypeVar("R")
+
+_POLL_MIN_S, _POLL_MAX_S = 0.002, 0.1
+
+
+def refuse_inside_task() -> None:
+    """Raises RuntimeError when a task waits for another's result."""
+    request = current_request()
+    if request is not None and not request.is_eager and not request.called_directly:
+        raise RuntimeError(
+            "never wait for a result inside a task: it blocks a child that the other task may need. "
+            "Use a chain or a callback, or get(disable_sync_subtasks=False) if you are sure"
+        )
+
+
+class AsyncResult(Generic[R]):
+    """The result of one task."""
+
+    def __init__(
+        self,
+        id: str,
+        backend: ResultStore | None = None,
+        task_name: str | None = None,
+        app: Any = None,
+        parent: AsyncResult[Any] | GroupResult | None = None,
+    ) -> None:
+        if not id:
+            raise ValueError("a result needs the id of its task")
+        self.id = id
+        self.task_name = task_name
+        self.parent = parent
+        self.ignored = False
+        self._app = app
+        self._store = backend
+        self._meta: ResultMeta | None = None
+
+    @property
+    def app(self) -> Any:
+        return self._app if self._app is not None else current_app()
+
+    @property
+    def task_id(self) -> str:
+        return self.id
+
+    @property
+    def backend(self) -> ResultStore:
+        """The store it is read from. Raises ResultsDisabled."""
+        return self._store if self._store is not None else cast("ResultStore", self.app.results)
+
+    # -- waiting ---------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        disable_sync_subtasks: bool = True,
+        callback: Callable[[str, Any], Any] | None = None,
+        follow_parents: bool = True,
+        **_ignored: Any,
+    ) -> R:
+        """Wait for the result and return it; raise the task's exception unless ``propagate`` is false.
+
+        ``interval`` is accepted for Celery's sake: nothing polls. Raises ResultTimeout, ResultsDisabled.
+        """
+        if self.ignored:
+            return cast("R", None)
+        if disable_sync_subtasks:
+            refuse_inside_task()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if propagate and follow_parents and self.parent is not None:
+            self._raise_failed_parent()
+        meta = self._ready_meta() or self._wait(deadline, timeout)
+        value = self._value(meta, propagate)
+        if callback is not None:
+            callback(self.id, value)
+        return value
+
+    wait = get
+
+    def _wait(self, deadline: float | None, timeout: float | None) -> ResultMeta:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        meta = self.backend.wait(self.id, left)
+        if meta is None:
+            raise ResultTimeout(f"no result of task {self.id} within {timeout} s")
+        return self._keep(meta)
+
+    def _raise_failed_parent(self) -> None:
+        """A chain stops at the step that failed: waiting for a later one would never end."""
+        node = self.parent
+        while node is not None:
+            if isinstance(node, AsyncResult) and node.failed():
+                node.get(timeout=0)
+            node = node.parent
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._await().__await__()
+
+    async def _await(self) -> R:
+        """Other coroutines run meanwhile. A store that takes results away as it reads them (rpc) is asked from
+        this thread, since the reply queue is this thread's; others wait in a worker thread of asyncio."""
+        if self.ignored:
+            return cast("R", None)
+        meta = self._ready_meta()
+        if meta is None and not self.backend.consuming and self._store is None:
+            store_of = self.app
+            meta = await asyncio.to_thread(lambda: cast("ResultStore", store_of.results).wait(self.id, None))
+        pause = _POLL_MIN_S
+        while meta is None or meta.status not in READY_STATES:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _POLL_MAX_S)
+            meta = self.backend.get(self.id)
+        return self._value(self._keep(meta), propagate=True)
+
+    # -- looking ---------------------------------------------------------------------------------------
+
+    def _keep(self, meta: ResultMeta) -> ResultMeta:
+        if meta.status in READY_STATES:
+            self._meta = meta
+        return meta
+
+    def _ready_meta(self) -> ResultMeta | None:
+        if self._meta is not None:
+            return self._meta
+        meta = self.backend.get(self.id)
+        return self._keep(meta) if meta is not None and meta.status in READY_STATES else None
+
+    def _current(self) -> ResultMeta:
+        if self._meta is not None:
+            return self._meta
+        if self.ignored:
+            return ResultMeta(self.id, "PENDING")
+        meta = self.backend.get(self.id)
+        return ResultMeta(self.id, "PENDING") if meta is None else self._keep(meta)
+
+    def _value(self, meta: ResultMeta, propagate: bool) -> R:
+        if meta.status in EXCEPTION_STATES:
+            error = exception_from_stored(meta.result)
+            if propagate and meta.status in PROPAGATE_STATES:
+                raise error
+            return cast("R", error)
+        return cast("R", meta.result)
+
+    @property
+    def state(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, or a state of the task's own."""
+        return self._current().status
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """The return value, the exception, or what ``update_state`` stored."""
+        return self._value(self._current(), propagate=False)
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        return self._current().traceback
+
+    @property
+    def date_done(self) -> str | None:
+        """When it ended, as ISO 8601 text."""
+        return self._current().date_done
+
+    @property
+    def children(self) -> list[Any]:
+        """The results of the tasks it sent."""
+        return [result_from_tuple(child, self.app) for child in self._current().children]
+
+    @property
+    def name(self) -> str | None:
+        return self._extended("name") or self.task_name
+
+    def _extended(self, key: str) -> Any:
+        return (self._current().extended or {}).get(key)
+
+    @property
+    def args(self) -> Any:
+        return self._extended("args")
+
+    @property
+    def kwargs(self) -> Any:
+        return self._extended("kwargs")
+
+    @property
+    def worker(self) -> Any:
+        return self._extended("worker")
+
+    @property
+    def retries(self) -> Any:
+        return self._extended("retries")
+
+    @property
+    def queue(self) -> Any:
+        return self._extended("queue")
+
+    def ready(self) -> bool:
+        return self.state in READY_STATES
+
+    def successful(self) -> bool:
+        return self.state == "SUCCESS"
+
+    def failed(self) -> bool:
+        return self.state == "FAILURE"
+
+    def maybe_throw(self, propagate: bool = True, callback: Any = None) -> Any:
+        """Raise the task's exception if it has failed; otherwise what is known."""
+        return self._value(self._current(), propagate)
+
+    maybe_reraise = maybe_throw
+
+    def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[AsyncResult[Any], Any]]:
+        """Wait for it and for everything it sent, one after the other."""
+        yield self, self.get(**options)
+        for child in self.children:
+            yield from child.collect(intermediate, **options)
+
+    # -- acting ----------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Delete the stored result."""
+        self._meta = None
+        self.backend.forget(self.id)
+
+    def revoke(self, terminate: bool = False, signal: str | None = None, **options: Any) -> None:
+        """Tell the workers not to run it, or with ``terminate`` to kill the child that runs it."""
+        self.app.control.revoke(self.id, terminate=terminate, signal=signal, **options)
+
+    # -- as a value ------------------------------------------------------------------------------------
+
+    def as_tuple(self) -> tuple[Any, None]:
+        """Celery's plain form: ``((id, parent), None)``."""
+        return (self.id, self.parent.as_tuple() if self.parent is not None else None), None
+
+    def as_list(self) -> list[str]:
+        return [self.id, *(self.parent.as_list() if self.parent is not None else [])]
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult: {self.id}>"
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AsyncResult):
+            return self.id == other.id
+        return self.id == other if isinstance(other, str) else NotImplemented
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AsyncResult, (self.id, None, self.task_name, None, self.parent)
+
+
+class EagerResult(AsyncResult[R]):
+    """The result of a task that ran here: nothing is stored, nothing is waited for."""
+
+    def __init__(
+        self,
+        id: str,
+        result: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+        app: Any = None,
+    ) -> None:
+        super().__init__(id, task_name=name, app=app)
+        self._meta = ResultMeta(id, state, result, traceback)
+
+    def get(self, timeout: float | None = None, propagate: bool = True, *_: Any, **_ignored: Any) -> R:
+        return self._value(cast("ResultMeta", self._meta), propagate)
+
+    wait = get
+
+    def ready(self) -> bool:
+        return True
+
+    def forget(self) -> None:
+        pass
+
+    def revoke(self, *_: Any, **_ignored: Any) -> None:
+        pass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        meta = cast("ResultMeta", self._meta)
+        return EagerResult, (self.id, meta.result, meta.status, meta.traceback, self.task_name)
+
+
+class GroupResult:
+    """The results of a group, in the order of its tasks."""
+
+    def __init__(
+        self, id: str | None = None, results: Any = None, app: Any = None, parent: Any = None
+    ) -> None:
+        self.id = id
+        self.results: list[Any] = list(results or ())
+        self.parent = parent
+        self._app = app
+
+    @property
+    def app(self) -> Any:
+        return self._app if self._app is not None else current_app()
+
+    @property
+    def children(self) -> list[Any]:
+        return self.results
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.results)
+
+    def __getitem__(self, at: int) -> Any:
+        return self.results[at]
+
+    def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> list[Any]:
+        """Wait for all of them; their values in order. Raises the first exception in that order."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        values = []
+        for result in self.results:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            values.append(result.get(timeout=left, propagate=propagate, **options))
+        return values
+
+    join = get
+    join_native = get
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._await().__await__()
+
+    async def _await(self) -> list[Any]:
+        return list(await asyncio.gather(*(_awaited(result) for result in self.results)))
+
+    def ready(self) -> bool:
+        return all(result.ready() for result in self.results)
+
+    def successful(self) -> bool:
+        return all(result.successful() for result in self.results)
+
+    def failed(self) -> bool:
+        return any(result.failed() for result in self.results)
+
+    def waiting(self) -> bool:
+        return any(not result.ready() for result in self.results)
+
+    def completed_count(self) -> int:
+        return sum(int(result.successful()) for result in self.results)
+
+    def maybe_throw(self, propagate: bool = True, callback: Any = None) -> None:
+        for result in self.results:
+            result.maybe_throw(propagate)
+
+    def forget(self) -> None:
+        for result in self.results:
+            result.forget()
+
+    def revoke(self, **options: Any) -> None:
+        for result in self.results:
+            result.revoke(**options)
+
+    def save(self) -> GroupResult:
+        """Keep the list of members, so that `restore` finds it by the group's id."""
+        self.app.results.save_group(self.id, [result.as_tuple() for result in self.results])
+        return self
+
+    @classmethod
+    def restore(cls, id: str, app: Any = None) -> GroupResult | None:
+        app = app if app is not None else current_app()
+        members = app.results.get_group(id)
+        return (
+            None if members is None else cls(id, [result_from_tuple(member, app) for member in members], app)
+        )
+
+    def as_tuple(self) -> tuple[Any, list[Any]]:
+        parent = self.parent.as_tuple() if self.parent is not None else None
+        return (self.id, parent), [result.as_tuple() for result in self.results]
+
+    def as_list(self) -> list[str]:
+        return [self.id or "", *(self.parent.as_list() if self.parent is not None else [])]
+
+    def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
+        for result in self.results:
+            yield from result.collect(intermediate, **options)
+
+    def __repr__(self) -> str:
+        return f"<GroupResult: {self.id} [{', '.join(str(result) for result in self.results)}]>"
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, GroupResult):
+            return self.id == other.id and self.results == other.results
+        return NotImplemented
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GroupResult, (self.id, self.results, None, self.parent)
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def result_from_tuple(stored: Any, app: Any = None) -> Any:
+    """An AsyncResult or GroupResult from its plain form."""
+    if isinstance(stored, (AsyncResult, GroupResult)):
+        return stored
+    own, members = stored
+    task_id, parent = own if isinstance(own, (list, tuple)) else (own, None)
+    above = result_from_tuple(parent, app) if parent else None
+    if members is not None:
+        return GroupResult(task_id, [result_from_tuple(member, app) for member in members], app, above)
+    return AsyncResult(task_id, app=app, parent=above)
