@@ -1,4 +1,4 @@
-"""The processes of a bench, started and ended: a worker, a publisher. Nothing outlives its ``with``."""
+"""The processes of a bench or a demo, started and ended: worker and publisher. Nothing outlives its ``with``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -27,15 +27,17 @@ _LOG_TAIL = 1_500  # characters of a dead process's log that are shown
 class Process:
     """A subprocess in a session of its own, with its stderr in a file of the bench's folder."""
 
-    def __init__(self, command: Sequence[str], plan: Plan, name: str, *, talks: bool) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, environ: Mapping[str, str], name: str, *, talks: bool
+    ) -> None:
         self._name = name
-        self._log = Path(plan.folder) / f"{name}.log"
+        self._log = folder / f"{name}.log"
         pipe = subprocess.PIPE if talks else None
         with self._log.open("ab") as log:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, *command],
-                env=_environment(plan),
-                cwd=plan.folder,
+                env=_with_this_package(environ),
+                cwd=folder,
                 stdin=pipe or subprocess.DEVNULL,
                 stdout=pipe or log,
                 stderr=log,
@@ -66,8 +68,8 @@ class Process:
 class Worker(Process):
     """A real worker, as a user starts it."""
 
-    def __init__(self, command: Sequence[str], plan: Plan, name: str) -> None:
-        super().__init__(command, plan, f"{name}-worker", talks=False)
+    def __init__(self, command: Sequence[str], folder: Path, environ: Mapping[str, str], name: str) -> None:
+        super().__init__(command, folder, environ, f"{name}-worker", talks=False)
 
     def __enter__(self) -> Worker:
         return self
@@ -92,7 +94,8 @@ class Publisher(Process):
     """A publishing process: `engine.bench.publisher`."""
 
     def __init__(self, module: str, plan: Plan, name: str) -> None:
-        super().__init__(["-m", "engine.bench.publisher", module], plan, f"{name}-publisher", talks=True)
+        command = ["-m", "engine.bench.publisher", module]
+        super().__init__(command, Path(plan.folder), plan.to_env(), f"{name}-publisher", talks=True)
         self._requests = cast("IO[bytes]", self.popen.stdin)
         self._answers = cast("IO[bytes]", self.popen.stdout)
 
@@ -137,8 +140,8 @@ class Publisher(Process):
         self._answers.close()
 
 
-def _environment(plan: Plan) -> dict[str, str]:
-    """The plan, and this very package ahead of any other of its name."""
+def _with_this_package(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with this very package ahead of any other of its name."""
     root = str(Path(engine.__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH")
-    return {**plan.to_env(), "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    path = environ.get("PYTHONPATH")
+    return {**environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}

@@ -51,10 +51,19 @@ class Run:
     def meter(self) -> CpuMeter | None:
         return self.broker.meter() if self.broker else None
 
+    def worker(self) -> Worker:
+        """The side's worker, started."""
+        plan, side = self.plan, self.side
+        return Worker(side.worker(plan), Path(plan.folder), plan.to_env(), side.name)
+
+    def publisher(self) -> Publisher:
+        """The side's publishing process, started."""
+        return Publisher(self.side.module, self.plan, self.side.name)
+
 
 def codec(run: Run) -> Sample:
     """In memory: the publisher's figure is encoding, the worker's decoding."""
-    with Publisher(run.side.module, run.plan, run.side.name) as publisher:
+    with run.publisher() as publisher:
         publisher.ask("codec", run.plan.warmup or 1)
         spent = publisher.ask("codec", run.plan.tasks)
     run.tick(run.plan.tasks)
@@ -78,7 +87,7 @@ def publish_many(run: Run) -> Sample:
 
 def _publish(run: Run, deed: str) -> Sample:
     plan, meter = run.plan, run.meter
-    with Publisher(run.side.module, plan, run.side.name) as publisher:
+    with run.publisher() as publisher:
         if plan.warmup:
             publisher.ask(deed, plan.warmup)
         before_s = meter.read_s() if meter else 0.0
@@ -96,9 +105,9 @@ def consume(run: Run) -> Sample:
     """The queue is full before the worker starts; counted from the warm-up's end to the last task's."""
     plan, folder = run.plan, Path(run.plan.folder)
     total = plan.warmup + plan.tasks
-    with Publisher(run.side.module, plan, run.side.name) as publisher:
+    with run.publisher() as publisher:
         publisher.ask("publish-many", total)
-    with Worker(run.side.worker(plan), plan, run.side.name) as worker:
+    with run.worker() as worker:
         meters = [worker.meter, *([run.meter] if run.meter else [])]
         start = _wait_for(worker, folder, max(plan.warmup, 1), run.tick)
         start_s, spent_s = time.monotonic(), [meter.read_s() for meter in meters]
@@ -124,8 +133,8 @@ def roundtrip(run: Run) -> Sample:
     """One task at a time: until it begins, or with results on until its result is back."""
     plan = run.plan
     with (
-        Worker(run.side.worker(plan), plan, run.side.name) as worker,
-        Publisher(run.side.module, plan, run.side.name) as publisher,
+        run.worker() as worker,
+        run.publisher() as publisher,
     ):
         publisher.ask("roundtrip", max(plan.warmup, 1))
         meters = [worker.meter, *([run.meter] if run.meter else [])]

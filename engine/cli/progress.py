@@ -10,12 +10,13 @@ from typing import Any
 class Bar:
     """One bar that is begun anew for each piece of work."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
         self._progress: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Bar:
-        if sys.stderr.isatty():
+        if self._enabled:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
