@@ -1,5 +1,5 @@
-# Frames coming in. Whole frames are read where they lie in the caller's chunk; only a frame that is cut off by
-# its end is kept. Method, header and body frames of one content are joined channel by channel.
+# Frames coming in. Whole frames are read where they lie in the caller's chunk; only a frame that is cut off
+# by its end is kept. Method, header and body frames of one content are joined channel by channel.
 #
 # A frame's size is checked before a byte of it is kept, a body's before a byte of it is allocated; and a body
 # grows as it comes, so that a size that is only claimed costs nothing.
@@ -14,6 +14,7 @@ cdef enum:
 cdef Heartbeat HEARTBEAT = Heartbeat()
 
 
+@cython.internal
 @cython.final
 cdef class Content:
     """The content that one channel is receiving."""
@@ -58,6 +59,15 @@ cdef class Content:
         return body
 
 
+cdef object unknown_frame(const uint8_t* at):
+    if memcmp(at, b"AMQP", 4) == 0:
+        return MalformedFrame("the broker answered with a protocol header: it does not speak AMQP 0-9-1")
+    return MalformedFrame(
+        f"a frame of unknown type {at[0]}; if it is the first, this is not the port of an AMQP broker,"
+        " or one that wants TLS"
+    )
+
+
 @cython.final
 cdef class FrameDecoder:
     """Incremental decoder of one connection's inbound bytes; any chunking gives the same items."""
@@ -76,11 +86,8 @@ cdef class FrameDecoder:
     cdef object last_queue
     cdef bint broken
 
-    def __cinit__(self, frame_max=131072, max_message_size=134217728, epoch=0):
+    def __cinit__(self):
         self.kept = NULL
-        self.frame_max = frame_max
-        self.max_message_size = min(max_message_size, PY_SSIZE_T_MAX // 2)
-        self.epoch = epoch
         self.content = Content.__new__(Content)
         self.contents = {0: self.content}
         self.queues = {}
@@ -89,7 +96,9 @@ cdef class FrameDecoder:
         PyMem_Free(self.kept)
 
     def __init__(self, frame_max=131072, max_message_size=134217728, epoch=0):
-        pass
+        self.frame_max = frame_max
+        self.max_message_size = min(max_message_size, PY_SSIZE_T_MAX // 2)
+        self.epoch = epoch
 
     def name_consumer(self, str consumer_tag not None, str queue not None):
         """Deliveries of that consumer tag get this queue name."""
@@ -178,13 +187,9 @@ cdef class FrameDecoder:
         """The whole size of the frame whose prefix stands there, checked."""
         cdef uint64_t total = <uint64_t>get_u32(at + 3) + FRAME_OVERHEAD
         cdef uint64_t limit = self.frame_max
-        if at[0] != FRAME_METHOD and at[0] != FRAME_HEADER and at[0] != FRAME_BODY and at[0] != FRAME_HEARTBEAT:
-            if memcmp(at, b"AMQP", 4) == 0:
-                raise MalformedFrame("the broker answered with a protocol header: it does not speak AMQP 0-9-1")
-            raise MalformedFrame(
-                f"a frame of unknown type {at[0]}; if it is the first, this is not the port of an AMQP broker,"
-                " or one that wants TLS"
-            )
+        cdef uint8_t kind = at[0]
+        if kind not in (FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT):
+            raise unknown_frame(at)
         if limit == 0:  # none was agreed on
             limit = max(self.max_message_size, <uint64_t>131072) + FRAME_OVERHEAD
         if total > limit:
@@ -240,7 +245,7 @@ cdef class FrameDecoder:
                 return self.read_return(cursor)
         entry = method_entry(class_id, method_id)
         if entry is None:
-            raise MalformedFrame(f"channel {channel}: there is no method {class_id}.{method_id} for a client")
+            raise MalformedFrame(f"channel {channel}: unknown method {class_id}.{method_id}")
         method = Method.__new__(Method)
         method.channel = channel
         method.class_id = class_id
@@ -301,7 +306,7 @@ cdef class FrameDecoder:
             raise MalformedFrame(f"channel {content.channel}: a content header came without its method")
         class_id = read_u16(cursor)
         if class_id != CLASS_BASIC:
-            raise MalformedFrame(f"channel {content.channel}: a content header of class {class_id}, not basic")
+            raise MalformedFrame(f"channel {content.channel}: a content header of class {class_id}")
         read_u16(cursor)  # the weight, unused
         content.size = read_u64(cursor)
         cursor_need(cursor, 2)
@@ -332,7 +337,7 @@ cdef class FrameDecoder:
         if content.expects != EXPECT_BODY:
             raise MalformedFrame(f"channel {content.channel}: a body came without its header")
         if count > content.size - content.received:
-            raise MalformedFrame(f"channel {content.channel}: a body is longer than its {content.size} bytes")
+            raise MalformedFrame(f"channel {content.channel}: a body exceeds its {content.size} bytes")
         if count == content.size:  # all in one frame, as most are
             return self.finish(content, PyBytes_FromStringAndSize(<const char*>cursor.at, count), items)
         if count:

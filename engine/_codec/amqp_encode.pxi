@@ -95,7 +95,9 @@ cdef inline int end_frame(WriteBuffer buffer, size_t start) except -1:
     return buffer.write_u8(FRAME_END)
 
 
-cdef int write_settlement(WriteBuffer buffer, uint16_t channel, uint16_t method_id, object tag, int bits) except -1:
+cdef int write_settlement(
+    WriteBuffer buffer, uint16_t channel, uint16_t method_id, object tag, int bits
+) except -1:
     cdef uint64_t delivery_tag = checked_int(tag, MAX_UINT64, "delivery tag")
     cdef uint8_t* at = buffer.reserve(ACK_SIZE)
     at[0] = FRAME_METHOD

@@ -4,7 +4,7 @@
 # Letters: b bit (neighbours share an octet), o octet, B short, l long, L longlong, s short string, S long
 # string, F table. Fields that the specification reserves are given too, as 0 or "".
 
-METHOD_TABLE = """
+cdef str METHOD_TABLE = """
 10 10  connection.start o:version_major o:version_minor F:server_properties S:mechanisms S:locales
 10 11  connection.start-ok F:client_properties s:mechanism S:response s:locale
 10 20  connection.secure S:challenge
@@ -25,7 +25,8 @@ METHOD_TABLE = """
 20 21  channel.flow-ok b:active
 20 40  channel.close B:reply_code s:reply_text B:class_id B:method_id
 20 41  channel.close-ok
-40 10  exchange.declare B:reserved_1 s:exchange s:type b:passive b:durable b:auto_delete b:internal b:no_wait F:arguments
+40 10  exchange.declare B:reserved_1 s:exchange s:type b:passive b:durable b:auto_delete b:internal b:no_wait
+    F:arguments
 40 11  exchange.declare-ok
 40 20  exchange.delete B:reserved_1 s:exchange b:if_unused b:no_wait
 40 21  exchange.delete-ok
@@ -65,7 +66,7 @@ cdef dict METHODS = {}  # class id << 16 | method id -> (name, letters as bytes,
 
 
 cdef int load_methods() except -1:
-    for line in METHOD_TABLE.strip().splitlines():
+    for line in METHOD_TABLE.replace("\n   ", "").strip().splitlines():
         class_id, method_id, name, *fields = line.split()
         pairs = [field.split(":") for field in fields]
         letters = "".join(letter for letter, _ in pairs).encode()

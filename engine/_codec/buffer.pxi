@@ -16,6 +16,7 @@ cdef enum:
     INLINE_SIZE = 1024
 
 
+@cython.internal
 @cython.final
 @cython.freelist(4)
 cdef class WriteBuffer:

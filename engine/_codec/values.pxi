@@ -113,9 +113,9 @@ def _message_from_state(*state):
     cdef Message message = Message.__new__(Message)
     (
         message.body, message.content_type, message.content_encoding, message._headers, message.exchange,
-        message.routing_key, message.delivery_mode, message.priority, message.correlation_id, message.reply_to,
-        message.expiration_ms, message.message_id, message.timestamp, message.type, message.user_id,
-        message.app_id, message.due_at, message._cluster_id,
+        message.routing_key, message.delivery_mode, message.priority, message.correlation_id,
+        message.reply_to, message.expiration_ms, message.message_id, message.timestamp, message.type,
+        message.user_id, message.app_id, message.due_at, message._cluster_id,
     ) = state
     return message
 
@@ -339,6 +339,7 @@ cdef class Returned:
         return f"<Returned {self.reply_code} {self.reply_text!r} {self.message!r}>"
 
 
+@cython.final
 cdef class Heartbeat:
     """The peer is alive."""
 
