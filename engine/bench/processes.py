@@ -1,4 +1,4 @@
-"""The processes of a bench or a demo, started and ended: worker and publisher. Nothing outlives its ``with``."""
+"""The processes of a bench or a demo, started and ended: workers, publishers. None outlives its ``with``."""
 
 from __future__ import annotations
 
