@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from engine.app import Engine
 from engine.bench import tasks
+from engine.bench.codec_cost import time_codec
 from engine.bench.plan import Plan
-from engine.codec import (
-    FrameDecoder,
-    TaskMessage,
-    decode_task,
-    encode_publish,
-    encode_task_body,
-    encode_task_headers,
-)
 
 plan = Plan.from_env()
 functions = tasks.Tasks(plan.folder)
@@ -57,15 +48,10 @@ class EngineClient:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)
 
     def codec(self, count: int) -> tuple[float, float]:
-        return time_codec(count, self._pad)
+        return time_codec(count, (2, 2, *self._pad), lean=plan.lean)
 
     def close(self) -> None:
         app.close()
-
-
-def time_codec(count: int, pad: tuple[str, ...]) -> tuple[float, float]:
-    """Seconds to write and to read so many tasks as AMQP frames, in memory."""
-    raise NotImplementedError
 
 
 client = EngineClient()
