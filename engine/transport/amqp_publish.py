@@ -1,0 +1,246 @@
+"""Publishing on AMQP: batches in few writes, confirms awaited together, an outcome for each message.
+
+The publishing connection takes no deliveries and no acknowledgements: RabbitMQ stops reading a connection that
+published while it is in alarm. Confirmed messages go over one channel, unconfirmed ones over another, so that a
+channel the broker closed over an unconfirmed message costs no confirm.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from engine.codec import Message
+from engine.errors import (
+    ConnectionLost,
+    EncodeError,
+    MessageTooLarge,
+    PublishRefused,
+    PublishUnknown,
+    TransportError,
+    Unroutable,
+)
+from engine.transport.amqp_confirms import PENDING, Batch
+from engine.transport.amqp_connection import AmqpConnection
+from engine.transport.amqp_declare import Declarer, queue_state
+from engine.transport.amqp_delay import bucket_ms, bucket_queue, delayed
+from engine.transport.amqp_protocol import Channel, ChannelClosed
+from engine.transport.base import TransportOptions
+
+logger = logging.getLogger("engine.transport.amqp")
+
+CONFIRMED = 1
+UNCONFIRMED = 3
+WINDOW = 1000  #: messages outstanding; more do not make RabbitMQ faster
+CHUNK = 256  #: messages encoded into one buffer
+CHUNK_BYTES = 1 << 20  #: or so many bytes of bodies
+
+_BAD_EXCHANGE = re.compile(r"(?:no exchange|access to exchange) '(?P<name>[^']*)' in vhost")
+
+
+class Publisher:
+    """Publishes over one connection."""
+
+    def __init__(self, connection: AmqpConnection, declarer: Declarer, options: TransportOptions) -> None:
+        self.connection = connection
+        self._declarer = declarer
+        self._options = options
+        self._queue_type = str(options.extra.get("delay_queue_type") or "")
+        self._buckets: set[str] = set()
+        self._targets: set[str] = set()
+        self._deadline_mono_s = 0.0
+
+    def publish(
+        self, messages: Sequence[Message], *, confirm: bool, mandatory: bool, timeout_s: float | None
+    ) -> list[Exception | None]:
+        """One outcome each. Raises ConnectionLost when nothing was sent."""
+        wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
+        self._deadline_mono_s = time.monotonic() + wait_s
+        outcomes: list[Exception | None] = [PENDING] * len(messages)
+        wire = list(messages)
+        limit = self._options.max_message_size
+        for index, message in enumerate(wire):
+            if len(message.body) > limit:
+                outcomes[index] = MessageTooLarge(
+                    f"the body has {len(message.body)} bytes, and max_message_size is {limit}"
+                )
+            elif message.due_at is not None:
+                try:
+                    wire[index] = self._delayed(message, message.due_at, mandatory)
+                except ConnectionLost:
+                    raise
+                except TransportError as error:
+                    outcomes[index] = error
+        todo = [index for index, outcome in enumerate(outcomes) if outcome is PENDING]
+        self._log_refused()
+        if confirm:
+            self._publish_confirmed(wire, outcomes, todo, mandatory)
+        else:
+            self._publish_unconfirmed(wire, outcomes, todo, mandatory)
+        return outcomes
+
+    def _publish_unconfirmed(
+        self, wire: list[Message], outcomes: list[Exception | None], todo: list[int], mandatory: bool
+    ) -> None:
+        """Hand all to the socket. Should the broker close the channel over one, those behind it go over the next."""
+        while todo:
+            batch = Batch([wire[index] for index in todo])
+            closed, sent = self._send_all(UNCONFIRMED, batch, mandatory, CHUNK)
+            for index, outcome in zip(todo, batch.outcomes, strict=True):
+                outcomes[index] = None if outcome is PENDING else outcome
+            if closed is None:
+                break
+            todo = todo[sent:]
+            self._log_refused()
+
+    # -- confirmed -----------------------------------------------------------------------------------------
+
+    def _publish_confirmed(
+        self, wire: list[Message], outcomes: list[Exception | None], todo: list[int], mandatory: bool
+    ) -> None:
+        """Publish until each has its outcome. The broker closes the channel over a message it can't stomach:
+        that one is found and told, the others are published again, perhaps for a second time."""
+        chunk = CHUNK
+        while todo:
+            batch = Batch([wire[index] for index in todo])
+            closed, _ = self._send_all(CONFIRMED, batch, mandatory, chunk)
+            for index, outcome in zip(todo, batch.outcomes, strict=True):
+                outcomes[index] = outcome
+            todo = [index for index in todo if outcomes[index] is PENDING]
+            if closed is None or not todo:
+                break
+            bad = _BAD_EXCHANGE.search(closed.text)
+            culprits = [index for index in todo if bad is not None and wire[index].exchange == bad["name"]]
+            if not culprits and chunk == 1:
+                culprits = todo[:1]
+            for index in culprits:
+                outcomes[index] = _refused(closed, wire[index])
+            if not culprits:
+                chunk = 1  # one at a time, the next close is its own message's
+            todo = [index for index in todo if outcomes[index] is PENDING]
+
+    def _send_all(
+        self, number: int, batch: Batch, mandatory: bool, chunk: int
+    ) -> tuple[ChannelClosed | None, int]:
+        """Send the batch and await its confirms, where there are any: (the channel's end or None, how many were
+        sent). Unless the channel ended no confirmed message is left pending."""
+        connection = self.connection
+        sent = 0
+        try:
+            channel = connection.channel(number, confirm=number == CONFIRMED)
+            while sent < len(batch.messages) and channel.closed is None:
+                if not self._may_send(channel, chunk):
+                    break
+                stop = _chunk_end(batch.messages, sent, chunk)
+                sent = self._send(number, batch, sent, stop, mandatory)
+                if not connection.flush():
+                    self._wait(lambda: connection.drained or channel.closed is not None)
+            if number == CONFIRMED:
+                self._wait(lambda: batch.pending == len(batch.messages) - sent or channel.closed is not None)
+        except ConnectionLost as error:
+            if sent == 0:
+                raise
+            text = f"{error}: whether the message arrived is not known. Publish it again with the same id"
+            batch.settle_rest(lambda message: PublishUnknown(text))
+            return None, sent
+        if channel.closed is None:
+            self._settle_late(number, batch, sent)
+        return channel.closed, sent
+
+    def _may_send(self, channel: Channel, chunk: int) -> bool:
+        """Wait while the broker is blocked or too much is outstanding; False at the deadline."""
+        window = 1 if chunk == 1 else WINDOW
+        protocol, confirms = self.connection.protocol, channel.confirms
+
+        def free() -> bool:
+            return protocol.blocked is None and (confirms is None or len(confirms) < window)
+
+        return free() or self._wait(lambda: free() or channel.closed is not None)
+
+    def _send(self, number: int, batch: Batch, start: int, stop: int, mandatory: bool) -> int:
+        """Encode and queue that slice; where the next begins. A message that can't be encoded is told apart."""
+        try:
+            self.connection.protocol.publish(number, batch, start, stop, mandatory=mandatory)
+        except EncodeError as error:
+            if stop - start > 1:
+                return self._send(number, batch, start, start + (stop - start) // 2, mandatory)
+            batch.settle(start, error)
+        return stop
+
+    def _settle_late(self, number: int, batch: Batch, sent: int) -> None:
+        """What the deadline left behind: sent and unconfirmed, or never sent."""
+        if number != CONFIRMED and sent == len(batch.messages):
+            return
+        blocked = self.connection.protocol.blocked
+        why = f"the broker takes no messages ({blocked})" if blocked else "the broker was too slow"
+        for index in range(len(batch.messages)):
+            if index >= sent:
+                batch.settle(index, PublishRefused(f"{why}; the message was not sent"))
+            elif number == CONFIRMED:
+                batch.settle(
+                    index,
+                    PublishUnknown(
+                        f"{why}: no confirm in time, so whether the message is stored is not known. Publish it "
+                        "again with the same id"
+                    ),
+                )
+
+    def _wait(self, done: Callable[[], bool]) -> bool:
+        return self.connection.run_until(done, self._deadline_mono_s)
+
+    # -- delays --------------------------------------------------------------------------------------------
+
+    def _delayed(self, message: Message, due_at: float, mandatory: bool) -> Message:
+        """The message on its way to a bucket. Raises Unroutable when it would be dropped at the end of it."""
+        now = time.time()
+        remaining_s = due_at - now
+        if remaining_s <= 0:
+            return message
+        if mandatory:
+            self._check_target(message)
+        wait_ms = bucket_ms(remaining_s)
+        bucket = bucket_queue(wait_ms, message.exchange, self._queue_type) if wait_ms else None
+        if bucket is not None and bucket.name not in self._buckets:
+            self._declarer.queue(self.connection, bucket)
+            self._buckets.add(bucket.name)
+        return delayed(message, due_at, bucket, now)
+
+    def _check_target(self, message: Message) -> None:
+        """Dead-lettering tells nobody when there is no such queue, so it is looked for now."""
+        queue = message.routing_key
+        if message.exchange or queue in self._targets:
+            return
+        try:
+            queue_state(self.connection, queue)
+        except LookupError:
+            raise Unroutable(
+                f"there is no queue {queue!r} for the message to go to when it is due: declare it first"
+            ) from None
+        self._targets.add(queue)
+
+    def _log_refused(self) -> None:
+        for event in self.connection.protocol.events_received():
+            if isinstance(event, ChannelClosed) and event.channel == UNCONFIRMED:
+                logger.warning(
+                    "! a message published without confirm was refused: %d %s", event.code, event.text
+                )
+
+
+def _chunk_end(messages: Sequence[Message], start: int, chunk: int) -> int:
+    size = 0
+    stop = min(len(messages), start + chunk)
+    for index in range(start, stop):
+        size += len(messages[index].body)
+        if size > CHUNK_BYTES:
+            return index + 1
+    return stop
+
+
+def _refused(closed: ChannelClosed, message: Message) -> Exception:
+    if closed.code == 404:
+        return Unroutable(f"{closed.text}: declare exchange {message.exchange!r} first, or check the route")
+    if closed.code == 406 and "larger than" in closed.text:
+        return MessageTooLarge(f"the broker refuses it: {closed.text}")
+    return PublishRefused(f"the broker refuses it: {closed.code} {closed.text}")
