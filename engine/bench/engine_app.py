@@ -36,10 +36,11 @@ class EngineClient:
             delay(2, 2, *pad)
 
     def publish_many(self, count: int, batch: int) -> None:
-        producer, pad = app.producer, self._pad
+        arguments = (2, 2, *self._pad)
         for start in range(0, count, batch):
-            signatures = [add.s(2, 2, *pad) for _ in range(min(batch, count - start))]
-            producer.publish_many(signatures)
+            with app.batch() as outbox:
+                for _ in range(min(batch, count - start)):
+                    add.apply_async(arguments, producer=outbox)
 
     def begin(self) -> None:
         begin.delay(*self._pad)

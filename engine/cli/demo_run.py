@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Counts = dict[str, Any]
 
+BATCH = 200  # tasks published together
 STALL_S = 60.0  # no result for so long means that something is wrong
 LOOK_S = 1.0  # how often a wait looks whether the worker still lives
 
@@ -37,6 +38,7 @@ def count_in_background(
 ) -> Counted:
     """Send a task for each file, let a worker run them, and collect the results."""
     with _environment(broker, queue) as environ:
+        from engine.canvas import group
         from engine.demo.word_count import app, measure
 
         command = [
@@ -53,10 +55,11 @@ def count_in_background(
             try:
                 start_s = time.monotonic()
                 bar.begin("publishing", len(files))
-                sent = []
-                for number, path in enumerate(files, 1):
-                    sent.append(measure.delay(path).id)
-                    bar.reach(number)
+                sent: list[str] = []
+                for start in range(0, len(files), BATCH):
+                    batch = group(measure.s(path) for path in files[start : start + BATCH])
+                    sent += [result.id for result in batch.apply_async().results]
+                    bar.reach(len(sent))
                 bar.begin("counting", len(files))
                 counts = []
                 for number, task_id in enumerate(sent, 1):
