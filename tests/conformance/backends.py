@@ -76,7 +76,7 @@ class Backend:
                 transport.close()
 
     def spawn(self, function: Callable[..., None], *arguments: Any) -> subprocess.Popen[str]:
-        """Run `function(transport, *arguments)` of a test module in a fresh process, stdin and stdout piped."""
+        """Run `function(transport, *arguments)` of a test module in a fresh process, with pipes."""
         self.needs("crosses_processes")
         call = {
             "module": function.__module__,
