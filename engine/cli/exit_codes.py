@@ -50,7 +50,7 @@ _BY_ERROR: tuple[tuple[type[EngineError], ExitCode], ...] = (
 
 _HINTS: tuple[tuple[type[EngineError], str], ...] = (
     (AccessRefused, "check user, password and virtual host in the broker URL"),
-    (ConnectionFailed, "is the broker running? Give another with --broker, or see docs/brokers.md"),
+    (ConnectionFailed, "--broker URL takes another; docs/brokers.md tells of all"),
     (QueueNotFound, "a queue comes into being when a worker reads it or a task is sent to it"),
 )
 
