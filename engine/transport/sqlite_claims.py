@@ -71,7 +71,7 @@ class Claims:
         self._look_ms = 0
 
     def _own(self, connection: Any) -> int:
-        """This connection's owner id; inside a write transaction, so that its lock comes before anybody reads it."""
+        """This connection's owner id; in a write transaction, so that the lock comes before anybody reads it."""
         if not self._owner and self._owners is not None:
             row = (os.getpid(), json_encode(list(self._names)).decode())
             connection.execute("INSERT INTO owners(pid, queues) VALUES(?, ?)", row)

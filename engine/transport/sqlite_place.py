@@ -26,8 +26,8 @@ def path_of(url: str) -> Path:
     parts = BrokerURL.parse(url.removeprefix("db+"))
     if parts.host is not None:
         raise ConfigurationError(
-            f"{mask_url(url)!r} names a host, and SQLite is a file: write sqlite:///{parts.host} (three slashes) "
-            "for a file in the working folder, sqlite:////path (four) for an absolute path"
+            f"{mask_url(url)!r} names a host, and SQLite is a file: write sqlite:///{parts.host} (three "
+            "slashes) for a file in the working folder, sqlite:////path (four) for an absolute path"
         )
     if not parts.path or parts.path.endswith("/"):
         raise ConfigurationError(f"{mask_url(url)!r} names no file: write e.g. sqlite:///engine.db")
