@@ -1,11 +1,11 @@
 """``amqp://`` and ``amqps://``: RabbitMQ over two connections, one that consumes and one that publishes.
 
-RabbitMQ in alarm stops reading a connection that published, and an acknowledgement sent on it would wait until
-the alarm is over. The first connection takes the role it is first asked for, so a process that only publishes, or
-only consumes, has one. Topology goes over either.
+RabbitMQ in alarm stops reading a connection that published, and an acknowledgement sent on it would wait
+until the alarm is over. The first connection takes the role it is first asked for, so a process that only
+publishes, or only consumes, has one. Topology goes over either.
 
-A lost publishing connection is opened anew without a word; a lost consuming one raises ConnectionLost, since its
-deliveries are void: ``reconnect``.
+A lost publishing connection is opened anew without a word; a lost consuming one raises ConnectionLost, since
+its deliveries are void: ``reconnect``.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ class AmqpTransport(Transport):
     # -- topology ------------------------------------------------------------------------------------------
 
     def declare(self, queue: QueueSpec) -> QueueState:
-        # An exclusive queue belongs to the connection that declares it, which must be the one that consumes it.
+        # An exclusive queue belongs to the connection that declares it, which must be the one that consumes
+        # it.
         connection = self._consuming().connection if queue.exclusive else self._control()
         state = self._declarer.queue(connection, queue)
         self._specs[queue.name] = queue

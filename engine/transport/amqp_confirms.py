@@ -116,6 +116,6 @@ class Confirms:
 def unroutable(item: Returned) -> Unroutable:
     exchange = f"exchange {item.exchange!r}" if item.exchange else "the default exchange"
     return Unroutable(
-        f"no queue takes routing key {item.routing_key!r} on {exchange} ({item.reply_text}): declare the queue, "
-        "or check the route"
+        f"no queue takes routing key {item.routing_key!r} on {exchange} ({item.reply_text}): declare the "
+        "queue, or check the route"
     )

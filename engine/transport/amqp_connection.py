@@ -2,10 +2,10 @@
 
 Rules
 -----
-* The socket never blocks: whoever waits, waits in ``poll`` and reads whatever comes meanwhile, so that two full
-  buffers cannot hold each other up.
-* An exception out of a signal handler in the middle of a send or a read leaves the stream unknown: the next use
-  says the connection is lost.
+* The socket never blocks: whoever waits, waits in ``poll`` and reads whatever comes meanwhile, so that two
+  full buffers cannot hold each other up.
+* An exception out of a signal handler in the middle of a send or a read leaves the stream unknown: the next
+  use says the connection is lost.
 * While the connection is guarded the native keepalive owns the socket; every write disarms it first.
 * Silence means a dead peer only after everything that has come was read.
 """
@@ -19,13 +19,13 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, cast
 
-from engine.codec import HEARTBEAT_FRAME
+from engine.codec import HEARTBEAT_FRAME, Method
 from engine.errors import ConnectionFailed, ConnectionLost
 from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
-from engine.transport.amqp_protocol import AmqpProtocol, Channel, Reply, State
+from engine.transport.amqp_protocol import AmqpProtocol, Channel, ChannelClosed, Reply, State
 from engine.transport.amqp_tls import TlsLayer
 
 logger = logging.getLogger("engine.transport.amqp")
@@ -63,12 +63,13 @@ class AmqpConnection:
             )
         except TimeoutError:
             raise ConnectionFailed(
-                f"no answer from {endpoint} within {endpoint.connect_timeout_s:g} s: check host, port and firewall"
+                f"no answer from {endpoint} within {endpoint.connect_timeout_s:g} s: check host, port and "
+                "firewall"
             ) from None
         except OSError as error:
             raise ConnectionFailed(
-                f"cannot connect to {endpoint}: {error.strerror or error}: is the broker running, and are host "
-                "and port right?"
+                f"cannot connect to {endpoint}: {error.strerror or error}: is the broker running, and are "
+                "host and port right?"
             ) from error
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -123,9 +124,7 @@ class AmqpConnection:
     def check(self) -> None:
         """Raises ConnectionLost when the connection can't be used."""
         if not self.alive:
-            self._lose(
-                self.protocol.error or ConnectionLost(f"the connection to {self.endpoint} is not usable")
-            )
+            self._unusable()
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -138,13 +137,13 @@ class AmqpConnection:
             self._await_replies(channel, expected)
         return channel
 
-    def request(self, number: int, *frames: bytes) -> list[Reply]:
+    def request(self, number: int, *frames: bytes) -> list[Method | ChannelClosed]:
         """Send synchronous methods together; their replies, in order. A ChannelClosed is the last that comes:
         what was asked for behind it was not done."""
         channel = self.channel(number)
         for frame in frames:
             self.protocol.send(frame)
-        return self._await_replies(channel, len(frames))
+        return cast("list[Method | ChannelClosed]", self._await_replies(channel, len(frames)))
 
     def get(self, number: int, queue: str) -> Reply:
         """The answer to one basic.get."""
@@ -195,12 +194,10 @@ class AmqpConnection:
 
     def read(self) -> bool:
         """Read what has come without waiting; whether anything had. Raises ConnectionLost."""
-        if self._socket is None or self._torn:
-            self.check()
-        assert self._socket is not None
+        sock = self._usable()
         self._torn = True
         try:
-            size = self._socket.recv_into(self._buffer)
+            size = sock.recv_into(self._buffer)
         except BlockingIOError:
             self._torn = False
             return False
@@ -236,6 +233,11 @@ class AmqpConnection:
             due = heartbeat_s / 2
         return max(due, 0.05)
 
+    def _usable(self) -> socket.socket:
+        if self._socket is None or self._torn:
+            self._unusable()
+        return self._socket
+
     def _queue(self, data: bytes) -> None:
         if self._keepalive is not None:
             data = self._keepalive.before_write() + (data if self._tls is None else self._tls.encrypt(data))
@@ -244,13 +246,11 @@ class AmqpConnection:
         self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
 
     def _send_unsent(self) -> bool:
-        if self._socket is None or self._torn:
-            self.check()
-        assert self._socket is not None
+        sock = self._usable()
         while self._unsent:
             self._torn = True
             try:
-                size = self._socket.send(self._unsent)
+                size = sock.send(self._unsent)
             except BlockingIOError:
                 self._torn = False
                 return False
@@ -311,15 +311,14 @@ class AmqpConnection:
                     raise ConnectionFailed(
                         f"{self.endpoint} did not answer the TLS handshake: is it a TLS port?"
                     )
-                assert self._socket is not None
-                size = self._socket.recv_into(self._buffer)
+                size = self._usable().recv_into(self._buffer)
                 if not size:
                     raise ConnectionFailed(f"{self.endpoint} closed the connection in the TLS handshake")
                 tls.feed(self._buffer[:size])
         except ssl.SSLCertVerificationError as error:
             raise ConnectionFailed(
-                f"the certificate of {self.endpoint} is not accepted: {error.verify_message}. Give the CA that "
-                "signed it (ca_certs), and connect by a host name it was made for"
+                f"the certificate of {self.endpoint} is not accepted: {error.verify_message}. Give the CA "
+                "that signed it (ca_certs), and connect by a host name it was made for"
             ) from error
         except OSError as error:
             if isinstance(error, ConnectionFailed):
@@ -335,8 +334,8 @@ class AmqpConnection:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise ConnectionFailed(
-                        f"{self.endpoint} took the connection but is silent ({protocol.state.value}): is it a "
-                        "broker, and is it up?"
+                        f"{self.endpoint} took the connection but is silent ({protocol.state.value}): is it "
+                        "a broker, and is it up?"
                     )
                 self.pump(remaining)
         except ConnectionLost as error:
@@ -361,13 +360,19 @@ class AmqpConnection:
         return ConnectionLost(f"the connection to {self.endpoint} broke: {error.strerror or error}")
 
     def _end(self) -> None:
-        """The state machine is through: answer what it still wants answered, then raise its reason, if any."""
+        """The state machine is through: answer what it still wants answered, then raise its reason, if
+        any."""
         with contextlib.suppress(OSError):
             data = self.protocol.data_to_send()
             if data and self._socket is not None:
                 self._socket.send(self._tls.encrypt(data) if self._tls is not None else data)
         if self.protocol.error is not None:
             self._lose(self.protocol.error)
+
+    def _unusable(self) -> NoReturn:
+        self._lose(
+            self.protocol.error or ConnectionLost(f"the connection to {self.endpoint} is closed or broken")
+        )
 
     def _lose(self, error: Exception) -> NoReturn:
         if self._debug and self.fd >= 0:

@@ -1,8 +1,8 @@
 """Consuming on AMQP: consumers, deliveries waiting, acknowledgements. One channel of one connection.
 
-Delivery tags mean nothing outside the channel they came on. When the broker closes it, its deliveries are void
-(the broker gives them to somebody): they are forgotten, the transport raises its epoch, and the consumers are
-started on a new channel.
+Delivery tags mean nothing outside the channel they came on. When the broker closes it, its deliveries are
+void (the broker gives them to somebody): they are forgotten, the transport raises its epoch, and the
+consumers are started on a new channel.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Consumer:
         self._consumers.clear()
 
     def _find(self, queue: str) -> None:
-        """See that the queue is there, on the control channel: consuming one that is not would void everything.
-        One that this transport declared and that is gone since is declared again."""
+        """See that the queue is there, on the control channel: consuming one that is not would void
+        everything. One that this transport declared and that is gone since is declared again."""
         try:
             queue_state(self.connection, queue)
         except QueueNotFound:
@@ -125,8 +125,8 @@ class Consumer:
     def _void(self, closed: ChannelClosed) -> None:
         """The channel is gone, its deliveries with it."""
         logger.warning(
-            "! the broker closed the consuming channel: %d %s. It gives what was not acknowledged to somebody "
-            "again; consuming goes on",
+            "! the broker closed the consuming channel: %d %s. It gives what was not acknowledged to "
+            "somebody again; consuming goes on",
             closed.code,
             closed.text,
         )

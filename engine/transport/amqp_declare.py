@@ -1,8 +1,9 @@
 """Declaring on RabbitMQ, and what to do when the thing exists with other arguments.
 
-It is used as it is where that is safe, with one warning; not safe is what could lose messages (a transient queue
-where a durable one is wanted) or route them elsewhere (another exchange type, a stream). Everything here goes
-over the connection's control channel: a refusal closes the channel, and deliveries must not go down with it.
+It is used as it is where that is safe, with one warning; not safe is what could lose messages (a transient
+queue where a durable one is wanted) or route them elsewhere (another exchange type, a stream). Everything
+here goes over the connection's control channel: a refusal closes the channel, and deliveries must not go down
+with it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class Declarer:
                 arguments=spec.arguments,
             ),
         )
-        state = _state(reply) if isinstance(reply, Method) else self._differs_queue(connection, spec, reply)
+        if isinstance(reply, ChannelClosed):
+            state = self._differs_queue(connection, spec, reply)
+        else:
+            state = _state(reply)
         self._bind(connection, spec)
         return state
 
@@ -87,8 +91,8 @@ class Declarer:
             argument, wanted, current = _difference(reply)
             if argument in ("type", "internal"):
                 raise DeclareConflict(
-                    f"exchange {spec.name!r} exists with {argument} {current}, and {wanted} is asked for: its "
-                    "messages would go elsewhere. Use another name, or delete the exchange"
+                    f"exchange {spec.name!r} exists with {argument} {current}, and {wanted} is asked for: "
+                    "its messages would go elsewhere. Use another name, or delete the exchange"
                 )
             self._warn("exchange", spec.name, argument, wanted, current)
 
@@ -105,8 +109,7 @@ class Declarer:
             if isinstance(last, ChannelClosed):
                 raise refusal(last, f"binding queue {spec.name!r}")
 
-    def _differs_queue(self, connection: AmqpConnection, spec: QueueSpec, reply: object) -> QueueState:
-        assert isinstance(reply, ChannelClosed)
+    def _differs_queue(self, connection: AmqpConnection, spec: QueueSpec, reply: ChannelClosed) -> QueueState:
         if reply.code != 406:
             raise refusal(reply, f"declaring queue {spec.name!r}")
         argument, wanted, current = _difference(reply)
@@ -130,8 +133,8 @@ class Declarer:
             return
         self._warned.add((kind, name, argument))
         logger.warning(
-            "%s %r exists with %s %s and is used as it is; %s was asked for. To end this warning set %s to %s, or "
-            "delete the %s and let it be declared anew.",
+            "%s %r exists with %s %s and is used as it is; %s was asked for. To end this warning set %s to "
+            "%s, or delete the %s and let it be declared anew.",
             kind,
             name,
             argument,
@@ -156,12 +159,10 @@ def count_of(connection: AmqpConnection, frame: bytes, what: str) -> int:
     [reply] = connection.request(CONTROL, frame)
     if isinstance(reply, ChannelClosed):
         raise refusal(reply, what)
-    assert isinstance(reply, Method)
     return int(reply.args[0])
 
 
-def _state(reply: object) -> QueueState:
-    assert isinstance(reply, Method)
+def _state(reply: Method) -> QueueState:
     name, ready, consumers = reply.args
     return QueueState(name, ready, consumers=consumers)
 

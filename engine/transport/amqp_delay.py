@@ -53,7 +53,8 @@ def bucket_queue(wait_ms: int, exchange: str, queue_type: str = "") -> QueueSpec
 
 
 def delayed(message: Message, due_at: float, bucket: QueueSpec | None, now: float) -> Message:
-    """A copy that waits in the bucket; without one it goes where it is meant for, and the consumer holds it."""
+    """A copy that waits in the bucket; without one it goes where it is meant for, and the consumer holds
+    it."""
     headers = {name: value for name, value in (message.headers or {}).items() if name not in _DEATH_HEADERS}
     headers[DUE_HEADER] = due_at
     expiration_ms = message.expiration_ms

@@ -15,7 +15,8 @@ from engine.transport.amqp_tls import TlsLayer
 COVER_S = 3600
 #: A broker gives up after two heartbeats of silence. The keeper may be a quarter of its interval late.
 INTERVAL = 0.5
-#: Over TLS every record is paid for ahead, and it takes fewer of them at this interval: at worst 0.8 heartbeats.
+#: Over TLS every record is paid for ahead, and it takes fewer of them at this interval: at worst 0.8
+#: heartbeats.
 TLS_INTERVAL = 0.65
 
 

@@ -1,8 +1,8 @@
 """Publishing on AMQP: batches in few writes, confirms awaited together, an outcome for each message.
 
-The publishing connection takes no deliveries and no acknowledgements: RabbitMQ stops reading a connection that
-published while it is in alarm. Confirmed messages go over one channel, unconfirmed ones over another, so that a
-channel the broker closed over an unconfirmed message costs no confirm.
+The publishing connection takes no deliveries and no acknowledgements: RabbitMQ stops reading a connection
+that published while it is in alarm. Confirmed messages go over one channel, unconfirmed ones over another, so
+that a channel the broker closed over an unconfirmed message costs no confirm.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Publisher:
     def _publish_unconfirmed(
         self, wire: list[Message], outcomes: list[Exception | None], todo: list[int], mandatory: bool
     ) -> None:
-        """Hand all to the socket. Should the broker close the channel over one, those behind it go over the next."""
+        """Hand all to the socket. Should the broker close the channel over one, those behind it go over the
+        next."""
         while todo:
             batch = Batch([wire[index] for index in todo])
             closed, sent = self._send_all(UNCONFIRMED, batch, mandatory, CHUNK)
@@ -124,8 +125,8 @@ class Publisher:
     def _send_all(
         self, number: int, batch: Batch, mandatory: bool, chunk: int
     ) -> tuple[ChannelClosed | None, int]:
-        """Send the batch and await its confirms, where there are any: (the channel's end or None, how many were
-        sent). Unless the channel ended no confirmed message is left pending."""
+        """Send the batch and await its confirms, where there are any: (the channel's end or None, how many
+        were sent). Unless the channel ended no confirmed message is left pending."""
         connection = self.connection
         sent = 0
         try:
@@ -160,7 +161,8 @@ class Publisher:
         return free() or self._wait(lambda: free() or channel.closed is not None)
 
     def _send(self, number: int, batch: Batch, start: int, stop: int, mandatory: bool) -> int:
-        """Encode and queue that slice; where the next begins. A message that can't be encoded is told apart."""
+        """Encode and queue that slice; where the next begins. A message that can't be encoded is told
+        apart."""
         try:
             self.connection.protocol.publish(number, batch, start, stop, mandatory=mandatory)
         except EncodeError as error:
@@ -182,8 +184,8 @@ class Publisher:
                 batch.settle(
                     index,
                     PublishUnknown(
-                        f"{why}: no confirm in time, so whether the message is stored is not known. Publish it "
-                        "again with the same id"
+                        f"{why}: no confirm in time, so whether the message is stored is not known. Publish "
+                        "it again with the same id"
                     ),
                 )
 

@@ -1,8 +1,8 @@
 """Which delivery tags of one channel are settled, and how to say so in the fewest frames.
 
-Tags count up from 1, so what is outstanding is everything from ``_front`` on but for ``_early``: those settled
-out of turn. A ``multiple`` acknowledgement is used only when it covers nothing that is still held, and its own
-tag is one settled in this call: the broker closes the channel over a tag it does not know.
+Tags count up from 1, so what is outstanding is everything from ``_front`` on but for ``_early``: those
+settled out of turn. A ``multiple`` acknowledgement is used only when it covers nothing that is still held,
+and its own tag is one settled in this call: the broker closes the channel over a tag it does not know.
 """
 
 from __future__ import annotations
