@@ -1,0 +1,243 @@
+"""What this process holds of a Redis: claiming, acknowledging, giving back and parking under one owner token.
+
+A delivery's ``context`` is the token it was claimed under; an acknowledgement names that token's claims, so
+one that comes after the lease was lost finds nothing to acknowledge. A new epoch, and a lost lease, get a new
+token.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from engine.codec import Delivery, decode_envelope
+from engine.errors import DecodeError
+from engine.transport import redis_scripts as scripts
+from engine.transport.base import TransportOptions
+from engine.transport.redis_layout import Layout
+from engine.transport.redis_lease import renewal_of
+from engine.transport.redis_owner import host_id, new_token
+from engine.transport.redis_publish import ending
+from engine.transport.redis_session import RedisSession, Word
+from engine.transport.redis_wire import pack, pack_word
+
+logger = logging.getLogger("engine.transport.redis")
+
+_MOST_AT_ONCE = 500  #: messages a claim or an acknowledgement names; Lua unpacks a few thousand words at most
+_CACHING = pack("CLIENT", "CACHING", "YES")
+
+
+class _Reader:
+    """The claim command for one order of the queues, packed but for its limit."""
+
+    __slots__ = ("_head", "_tail", "_tracking_tail", "queues")
+
+    def __init__(
+        self, queues: Sequence[str], keys: Sequence[str], token: str, lease_s: float, layout: Layout
+    ) -> None:
+        self.queues = tuple(queues)
+        words = [*keys, *layout.lists_of(queues)]
+        endings = b"".join(pack_word(ending(queue)) for queue in queues)
+        count = 3 + len(words) + 4 + len(queues)
+        parts: list[Word] = [b"EVALSHA", scripts.CLAIM.sha, len(words), *words]
+        self._head = b"*%d\r\n" % count + b"".join(map(pack_word, parts))
+        middle = pack_word(token) + pack_word(lease_s)
+        self._tail = middle + pack_word(0) + endings
+        self._tracking_tail = middle + pack_word(1) + endings
+
+    def command(self, limit: int, track: bool) -> bytes:
+        return self._head + pack_word(limit) + (self._tracking_tail if track else self._tail)
+
+
+class RedisClaims:
+    """One transport's claims."""
+
+    def __init__(self, layout: Layout, options: TransportOptions) -> None:
+        self._layout = layout
+        self._lease_s = options.lease
+        self._visibility_s = options.visibility_timeout
+        #: a lease, and kombu's visibility timeout, are renewed after a third of the shorter one
+        self.renew_every_s = min(options.lease, options.visibility_timeout) / 3
+        self._strategy = str(options.extra.get("queue_order_strategy", "round_robin"))
+        self._host = host_id()
+        self._token: str | None = None
+        self._epoch = 0
+        self._held: set[str] = set()
+        self._order: list[str] = []
+        self._readers: dict[tuple[str, ...], _Reader] = {}
+        self._renewed_mono_s = 0.0
+        self._lost = False
+
+    # -- the owner -------------------------------------------------------------------------------------
+
+    def begin(self, session: RedisSession, epoch: int) -> None:
+        """A new owner; what an older one still holds is given back by `release` or falls to the reaper."""
+        self._epoch = epoch
+        self._held.clear()
+        self._new_owner(session)
+
+    def _new_owner(self, session: RedisSession) -> None:
+        self._token = new_token(self._host)
+        self._lost = False
+        self._readers.clear()
+        if self._host:
+            session.command("SADD", self._layout.host(self._host), self._token)
+
+    def release(self, session: RedisSession) -> int:
+        """Give everything back and end the ownership, also one of an earlier connection."""
+        token, self._token = self._token, None
+        self._held.clear()
+        if token is None:
+            return 0
+        layout = self._layout
+        keys = [layout.owners, layout.unacked, layout.unacked_index, layout.claims_prefix + token]
+        return int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
+
+    def disown(self) -> None:
+        """The token belongs to another process (our parent): never touch it."""
+        self._token = None
+        self._held.clear()
+
+    @property
+    def renewal(self) -> bytes:
+        layout = self._layout
+        claims = layout.claims_prefix + str(self._token)
+        return renewal_of(layout.owners, claims, layout.unacked_index, str(self._token), self._lease_s)
+
+    def renew_if_due(self, session: RedisSession) -> None:
+        """Renew, when something is held and a third of the lease has passed."""
+        if self._lost:
+            self._new_owner(session)
+        now = time.monotonic()
+        if self._held and now - self._renewed_mono_s >= self.renew_every_s:
+            self._renewed_mono_s = now
+            session.later(self.renewal, self.on_renewed)
+
+    def on_renewed(self, answer: Any) -> None:
+        """The answer to a renewal."""
+        if answer == 0 and self._held and not self._lost:
+            self._lost = True
+            logger.warning(
+                "the lease on %d messages was lost (no renewal for %g s): others may run them too",
+                len(self._held),
+                self._lease_s,
+            )
+
+    # -- claiming --------------------------------------------------------------------------------------
+
+    def read(self, queues: Sequence[str]) -> None:
+        """The queues to claim from, in their order."""
+        self._order = sorted(queues) if self._strategy == "sorted" else list(queues)
+        self._readers.clear()
+
+    def room(self, prefetch: int, limit: int) -> int:
+        """How many more may be claimed now. A prefetch of 0 is no bound."""
+        room = prefetch - len(self._held) if prefetch else _MOST_AT_ONCE
+        return min(room, limit or room, _MOST_AT_ONCE)
+
+    def claim(self, session: RedisSession, limit: int, track: bool) -> list[Delivery]:
+        reader = self._reader(self._order)
+        found = self._claim(session, reader, limit, track)
+        if found and self._strategy == "round_robin" and len(self._order) > 1:
+            served = found[-1].queue
+            self._order.remove(served)
+            self._order.append(served)
+        return found
+
+    def claim_one(self, session: RedisSession, queue: str) -> Delivery | None:
+        found = self._claim(session, self._reader([queue]), 1, False)
+        return found[0] if found else None
+
+    def _reader(self, queues: Sequence[str]) -> _Reader:
+        key = tuple(queues)
+        reader = self._readers.get(key)
+        if reader is None:
+            layout, token = self._layout, str(self._token)
+            if len(self._readers) > 64:
+                self._readers.clear()
+            keys = [layout.unacked, layout.unacked_index, layout.claims_prefix + token, layout.owners]
+            reader = self._readers[key] = _Reader(key, keys, token, self._lease_s, layout)
+        return reader
+
+    def _claim(self, session: RedisSession, reader: _Reader, limit: int, track: bool) -> list[Delivery]:
+        command = reader.command(limit, track)
+        if track:
+            answer = session.ask(_CACHING, command)[1]
+        else:
+            [answer] = session.ask(command)
+        if session.is_missing(answer):
+            _, answer = session.ask(pack("SCRIPT", "LOAD", scripts.CLAIM.source), command)
+        flat = session.checked(answer)
+        if flat:
+            self._renewed_mono_s = time.monotonic()
+        return self._deliveries(flat, reader.queues)
+
+    def _deliveries(self, flat: list[Any], queues: tuple[str, ...]) -> list[Delivery]:
+        found = []
+        token, epoch, count, held = self._token, self._epoch, len(queues), self._held
+        for at in range(0, len(flat), 3):
+            data = flat[at + 2]
+            try:
+                delivery = decode_envelope(data)
+            except DecodeError as error:
+                logger.error("a message in %s is not one of kombu's: %s", queues[flat[at + 1] % count], error)
+                delivery = Delivery(data)
+            tag = flat[at].decode()
+            delivery.tag = tag
+            delivery.epoch = epoch
+            delivery.queue = queues[flat[at + 1] % count]
+            delivery.context = token
+            held.add(tag)
+            found.append(delivery)
+        return found
+
+    # -- settling --------------------------------------------------------------------------------------
+
+    def ack(self, session: RedisSession, deliveries: Sequence[Delivery]) -> None:
+        self._settle(session, scripts.ACK, deliveries)
+
+    def give_back(self, session: RedisSession, deliveries: Sequence[Delivery]) -> None:
+        self._settle(session, scripts.GIVE_BACK, deliveries)
+
+    def _settle(self, session: RedisSession, script: scripts.Script, deliveries: Sequence[Delivery]) -> None:
+        for token, tags in self._by_token(deliveries).items():
+            for start in range(0, len(tags), _MOST_AT_ONCE):
+                part = tags[start : start + _MOST_AT_ONCE]
+                session.run_later(script, self._settle_keys(token), part, self._on_settled)
+
+    def _by_token(self, deliveries: Sequence[Delivery]) -> dict[str, list[str]]:
+        """Tags of this epoch by owner; they are not held from now on."""
+        found: dict[str, list[str]] = {}
+        for delivery in deliveries:
+            token = delivery.context
+            if delivery.epoch == self._epoch and token is not None and delivery.tag in self._held:
+                self._held.discard(delivery.tag)
+                found.setdefault(token, []).append(delivery.tag)
+        return found
+
+    def _settle_keys(self, token: str) -> list[str]:
+        layout = self._layout
+        return [layout.unacked, layout.unacked_index, layout.claims_prefix + token]
+
+    def _on_settled(self, foreign: Any) -> None:
+        if foreign:
+            logger.warning("%d messages were not ours to settle any more: their lease had been lost", foreign)
+
+    def dead_letter(self, session: RedisSession, delivery: Delivery, lists: Sequence[str]) -> None:
+        """Move it to these lists, with RabbitMQ's names for where and why it died first."""
+        told = {
+            "x-first-death-queue": delivery.queue,
+            "x-first-death-exchange": delivery.exchange,
+            "x-first-death-reason": "rejected",
+        }
+        for token, [tag] in self._by_token([delivery]).items():
+            keys = [*self._settle_keys(token), *lists]
+            session.run_later(scripts.DEAD_LETTER, keys, [tag, json.dumps(told)[1:-1]], self._on_settled)
+
+    def park(self, session: RedisSession, delivery: Delivery, due_at: float) -> None:
+        for token, [tag] in self._by_token([delivery]).items():
+            keys = [*self._settle_keys(token), self._layout.delayed_prefix + delivery.queue]
+            self._on_settled(session.run(scripts.PARK, keys, [tag, repr(due_at), self._visibility_s]))

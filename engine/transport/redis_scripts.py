@@ -1,0 +1,397 @@
+"""What must happen in Redis in one step, as Lua; each script with its keys, arguments and answer.
+
+Rules
+-----
+* A message is moved, never copied: it leaves its list and enters ``unacked`` in the same step.
+* ``unacked`` values are kombu's, ``[message, exchange, routing key]``. Ours name the default exchange and the
+  queue itself, so whoever restores them puts them back into the very queue they came from.
+* The message's bytes are cut and joined, never decoded and encoded again: cjson turns an empty list into an
+  object and rounds large integers.
+* The clock is the server's (``TIME``). Keys of dead owners and binding tables are computed: no Redis Cluster.
+* Redis lets a script that has already written go on when its memory is full (script.c, scriptVerifyOOM), so a
+  claim begins with the pop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Lua and its SHA-1, by which Redis knows it."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", digest)
+
+
+_NOW = """
+local function server_now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+"""
+
+# split: '[message, "exchange", "key"]' -> message, exchange, key; nil when it is not of that form. The
+# message is a JSON object, so the last two strings are found from the end; quotes inside a name must be
+# escaped as \\u0022.
+# insert: puts text at the begin of the object that is the value of a key.
+# mark: the message with the flag that kombu and Celery read, in its delivery_info; as it is when it has it
+# already or has another form. (kombu also writes it among the headers, where it would be the user's.)
+_MESSAGE = """
+local function split(value)
+  local from = math.max(1, #value - 2048)
+  local tail = string.sub(value, from)
+  local at, _, exchange, key = string.find(tail, ',%s*("[^"]*"),%s*("[^"]*")%]$')
+  if not at then
+    at, _, key = string.find(tail, ',%s*null,%s*("[^"]*")%]$')
+    exchange = '""'
+  end
+  if not at then return nil end
+  local names = cjson.decode('[' .. exchange .. ',' .. key .. ']')
+  return string.sub(value, 2, from + at - 2), names[1], names[2]
+end
+
+local function insert(message, name, text, last)
+  local quoted = '"' .. name .. '"'
+  local _, at = string.find(message, quoted, 1, true)
+  while at and last do
+    local _, further = string.find(message, quoted, at + 1, true)
+    if not further then break end
+    at = further
+  end
+  if not at then return message end
+  local _, open = string.find(message, '^%s*:%s*{', at + 1)
+  if not open then return message end
+  local comma = string.find(message, '^%s*}', open + 1) and '' or ','
+  return string.sub(message, 1, open) .. text .. comma .. string.sub(message, open + 1)
+end
+
+local function checked(changed, message)
+  return pcall(cjson.decode, changed) and changed or message
+end
+
+local function mark(message)
+  if string.find(message, '"redelivered":%s*true') then return message end
+  local flag = '"redelivered":true'
+  return checked(insert(message, 'delivery_info', flag, true), message)
+end
+"""
+
+# Gives back what one owner holds. A tag whose index score is later than the owner's last lease was claimed by
+# somebody else since (a kombu sweep restored it), and is not ours to touch.
+_RELEASE = """
+local function release(token, owners, unacked, index, claims)
+  local deadline = tonumber(redis.call('ZSCORE', owners, token) or '1e18')
+  local held = redis.call('HGETALL', claims)
+  local ordered = {}
+  for i = 1, #held, 2 do
+    local score = tonumber(redis.call('ZSCORE', index, held[i]) or '2e18')
+    if score <= deadline then ordered[#ordered + 1] = {score, held[i], held[i + 1], i} end
+  end
+  table.sort(ordered, function(a, b) return a[1] > b[1] or (a[1] == b[1] and a[4] > b[4]) end)
+  local restored = 0
+  for _, claim in ipairs(ordered) do
+    local value = redis.call('HGET', unacked, claim[2])
+    local message = value and split(value)
+    if message then
+      redis.call('RPUSH', claim[3], mark(message))
+      redis.call('HDEL', unacked, claim[2])
+      redis.call('ZREM', index, claim[2])
+      restored = restored + 1
+    end
+  end
+  redis.call('DEL', claims)
+  redis.call('ZREM', owners, token)
+  return restored
+end
+"""
+
+# KEYS unacked, unacked_index, claims, owners, then the lists. ARGV limit, token, lease (s), track (0/1), then
+# the ending of the unacked value for each queue. Lists are the queues times the steps, steps outermost.
+# Answer: flat [tag, index of the list, message, ...]. A copy of a message that is in flight from the same
+# queue (a publish that was retried) is dropped; the same tag from elsewhere gets a name of its own. When
+# nothing was found and track is set, the lists are read so that the server tells when one changes.
+CLAIM = Script(
+    _NOW
+    + """
+local now = server_now()
+local want, queues = tonumber(ARGV[1]), #ARGV - 4
+local answer, scores, origins = {}, {}, {}
+
+local function tag_of(message)
+  local _, at = string.find(message, '"delivery_tag"', 1, true)
+  if at and not string.find(message, '"delivery_tag"', at, true) then
+    local tag = string.match(message, '^%s*:%s*"([^"\\\\]+)"', at + 1)
+    if tag then return tag end
+  end
+  local ok, decoded = pcall(cjson.decode, message)
+  if ok and type(decoded) == 'table' and type(decoded.properties) == 'table' then
+    local tag = decoded.properties.delivery_tag
+    if type(tag) == 'string' and tag ~= '' then return tag end
+  end
+  return 'engine-' .. redis.sha1hex(message)
+end
+
+local function take(message, list)
+  local tag = tag_of(message)
+  local value = '[' .. message .. ARGV[5 + (list - 5) % queues]
+  if redis.call('HSETNX', KEYS[1], tag, value) == 0 then
+    if redis.call('HGET', KEYS[1], tag) == value then return end
+    tag = tag .. '~' .. string.format('%.6f', now) .. '~' .. #answer
+    redis.call('HSET', KEYS[1], tag, value)
+  end
+  local n = #scores
+  scores[n + 1], scores[n + 2] = now, tag
+  origins[n + 1], origins[n + 2] = tag, KEYS[list]
+  n = #answer
+  answer[n + 1], answer[n + 2], answer[n + 3] = tag, list - 5, message
+end
+
+for list = 5, #KEYS do
+  if want <= 0 then break end
+  local popped = redis.call('RPOP', KEYS[list], want)
+  if popped then
+    want = want - #popped
+    for _, message in ipairs(popped) do take(message, list) end
+  end
+end
+if #scores > 0 then
+  redis.call('ZADD', KEYS[2], unpack(scores))
+  redis.call('HSET', KEYS[3], unpack(origins))
+  redis.call('ZADD', KEYS[4], now + tonumber(ARGV[3]), ARGV[2])
+elseif ARGV[4] == '1' then
+  redis.call('EXISTS', unpack(KEYS, 5))
+end
+return answer
+"""
+)
+
+# KEYS unacked, unacked_index, claims. ARGV tags. Answer: how many were not ours any more (they are left
+# alone).
+ACK = Script("""
+local origins = redis.call('HMGET', KEYS[3], unpack(ARGV))
+local mine = {}
+for i, tag in ipairs(ARGV) do
+  if origins[i] then mine[#mine + 1] = tag end
+end
+if #mine > 0 then
+  redis.call('HDEL', KEYS[3], unpack(mine))
+  redis.call('HDEL', KEYS[1], unpack(mine))
+  redis.call('ZREM', KEYS[2], unpack(mine))
+end
+return #ARGV - #mine
+""")
+
+# KEYS unacked, unacked_index, claims. ARGV tags, in the order they were delivered. Each goes back to the end
+# its list is read from, marked as redelivered. Answer: how many were not ours any more.
+GIVE_BACK = Script(
+    _MESSAGE
+    + """
+local foreign = 0
+for i = #ARGV, 1, -1 do
+  local tag = ARGV[i]
+  local list = redis.call('HGET', KEYS[3], tag)
+  local value = list and redis.call('HGET', KEYS[1], tag)
+  local message = value and split(value)
+  if message then
+    redis.call('RPUSH', list, mark(message))
+    redis.call('HDEL', KEYS[3], tag)
+    redis.call('HDEL', KEYS[1], tag)
+    redis.call('ZREM', KEYS[2], tag)
+  else
+    foreign = foreign + 1
+  end
+end
+return foreign
+"""
+)
+
+# KEYS unacked, unacked_index, claims, then the lists that get the dead letter. ARGV tag, headers to add (JSON
+# members without braces). Answer: 0, or 1 when it was not ours any more.
+DEAD_LETTER = Script(
+    _MESSAGE
+    + """
+local tag = ARGV[1]
+local value = redis.call('HEXISTS', KEYS[3], tag) == 1 and redis.call('HGET', KEYS[1], tag)
+local message = value and split(value)
+if not message then return 1 end
+if not string.find(message, '"x-first-death-queue"', 1, true) then
+  message = checked(insert(message, 'headers', ARGV[2]), message)
+end
+for list = 4, #KEYS do redis.call('LPUSH', KEYS[list], message) end
+redis.call('HDEL', KEYS[3], tag)
+redis.call('HDEL', KEYS[1], tag)
+redis.call('ZREM', KEYS[2], tag)
+return 0
+"""
+)
+
+# KEYS unacked, unacked_index, claims, delayed. ARGV tag, due (unix s), visibility timeout (s). The message
+# stays in unacked with a score that makes any sweep, kombu's too, restore it when it is due. Answer as
+# DEAD_LETTER.
+PARK = Script("""
+if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then return 1 end
+redis.call('ZADD', KEYS[2], tonumber(ARGV[2]) - tonumber(ARGV[3]), ARGV[1])
+redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
+return 0
+""")
+
+# KEYS unacked, unacked_index, delayed. ARGV visibility timeout (s), ending of the unacked value, then triples
+# tag, due (unix s), message. Answer: how many were parked.
+PARK_NEW = Script("""
+for i = 3, #ARGV, 3 do
+  redis.call('HSET', KEYS[1], ARGV[i], '[' .. ARGV[i + 2] .. ARGV[2])
+  redis.call('ZADD', KEYS[2], tonumber(ARGV[i + 1]) - tonumber(ARGV[1]), ARGV[i])
+  redis.call('ZADD', KEYS[3], ARGV[i + 1], ARGV[i])
+end
+return (#ARGV - 2) / 3
+""")
+
+# KEYS owners, claims, unacked_index. ARGV token, lease (s). Answer: 1, or 0 when the lease was lost.
+RENEW = Script(
+    _NOW
+    + """
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local now = server_now()
+redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
+for _, tag in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('ZADD', KEYS[3], 'XX', now, tag) end
+return 1
+"""
+)
+
+# KEYS owners, unacked, unacked_index, claims, host. ARGV token. Answer: how many messages went back.
+RELEASE = Script(
+    _MESSAGE
+    + _RELEASE
+    + """
+redis.call('SREM', KEYS[5], ARGV[1])
+return release(ARGV[1], KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+"""
+)
+
+# KEYS recovered, owners, unacked, unacked_index. ARGV least pause between two recoveries (ms), visibility
+# timeout (s), most messages at once, prefixes of claims, delayed, binding tables and of everything, kombu's
+# separator, then the priority steps. Answer: [messages put back, ms until the next falls due or -1]. The
+# pause bounds only the look at other owners: finding nothing due costs next to nothing, and finding something
+# is what it is for.
+RECOVER = Script(
+    _NOW
+    + _MESSAGE
+    + _RELEASE
+    + """
+local now, visibility, most = server_now(), tonumber(ARGV[2]), tonumber(ARGV[3])
+local separator = ARGV[8]
+local restored = 0
+
+local function words_of(key)
+  local words = {}
+  for word in string.gmatch(key, '[^.]+') do words[#words + 1] = word end
+  return words
+end
+
+local function topic_matches(pattern, words, p, w)
+  if p > #pattern then return w > #words end
+  if pattern[p] == '#' then
+    for skip = w, #words + 1 do
+      if topic_matches(pattern, words, p + 1, skip) then return true end
+    end
+    return false
+  end
+  if w > #words or (pattern[p] ~= '*' and pattern[p] ~= words[w]) then return false end
+  return topic_matches(pattern, words, p + 1, w + 1)
+end
+
+local function queues_of(exchange, key)
+  if exchange == '' then return {key} end
+  local queues = {}
+  for _, member in ipairs(redis.call('SMEMBERS', ARGV[6] .. exchange)) do
+    local first, first_end = string.find(member, separator, 1, true)
+    local second, second_end = string.find(member, separator, (first_end or #member) + 1, true)
+    if second then
+      local bound = string.sub(member, 1, first - 1)
+      local topic = second > first_end + 1
+      if bound == key or (topic and topic_matches(words_of(bound), words_of(key), 1, 1)) then
+        queues[string.sub(member, second_end + 1)] = true
+      end
+    end
+  end
+  local names = {}
+  for name in pairs(queues) do names[#names + 1] = name end
+  return names
+end
+
+local function list_of(queue, message)
+  local priority = 0
+  for digits in string.gmatch(message, '"priority":%s*(%d+)') do priority = math.min(9, tonumber(digits)) end
+  local step = 0
+  for i = 9, #ARGV do
+    if tonumber(ARGV[i]) <= priority then step = tonumber(ARGV[i]) end
+  end
+  local list = ARGV[7] .. queue
+  return step > 0 and list .. separator .. step or list
+end
+
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 20)) do
+    restored = restored + release(token, KEYS[2], KEYS[3], KEYS[4], ARGV[4] .. token)
+  end
+end
+local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - visibility, 'LIMIT', 0, most)
+for i = #due, 1, -1 do
+  local tag = due[i]
+  local value = redis.call('HGET', KEYS[3], tag)
+  local message, exchange, key
+  if value then message, exchange, key = split(value) end
+  local queues = message and queues_of(exchange, key) or {}
+  if #queues > 0 then
+    local parked = redis.call('ZREM', ARGV[5] .. key, tag) == 1
+    for _, queue in ipairs(queues) do
+      redis.call('RPUSH', list_of(queue, message), parked and message or mark(message))
+    end
+    redis.call('HDEL', KEYS[3], tag)
+    redis.call('ZREM', KEYS[4], tag)
+    restored = restored + 1
+  elseif value then
+    redis.call('ZADD', KEYS[4], 'XX', now, tag)
+  else
+    redis.call('ZREM', KEYS[4], tag)
+  end
+end
+local head = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+local wait_ms = -1
+if head[2] then wait_ms = math.max(0, math.ceil((tonumber(head[2]) + visibility - now) * 1000)) end
+return {restored, wait_ms}
+"""
+)
+
+# KEYS unacked, unacked_index, delayed, then everything else to delete: the lists first. Answer: messages
+# dropped. ARGV how many of those are lists.
+DELETE_QUEUE = Script("""
+local dropped = 0
+for _, tag in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  dropped = dropped + redis.call('HDEL', KEYS[1], tag)
+  redis.call('ZREM', KEYS[2], tag)
+end
+for i = 4, 3 + tonumber(ARGV[1]) do dropped = dropped + redis.call('LLEN', KEYS[i]) end
+redis.call('DEL', unpack(KEYS, 3))
+return dropped
+""")
+
+# As kombu's REFRESH_BINDING: KEYS binding table, deadlines. ARGV member, exchange, life (ms).
+BIND_EXPIRING = Script("""
+redis.call('SADD', KEYS[1], ARGV[1])
+local time = redis.call('TIME')
+local ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('ZADD', KEYS[2], 'GT', ms + tonumber(ARGV[3]), ARGV[2])
+return 1
+""")
+
+ALL = (
+    CLAIM, ACK, GIVE_BACK, DEAD_LETTER, PARK, PARK_NEW, RENEW, RELEASE, RECOVER, DELETE_QUEUE, BIND_EXPIRING,
+)  # fmt: skip

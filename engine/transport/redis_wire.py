@@ -1,0 +1,285 @@
+"""One connection to a Redis server: bytes out, replies in (RESP 3 through hiredis). Knows no queues.
+
+Rules
+-----
+* Commands are pipelined: ``send`` never waits, ``reply`` returns the replies in the order of the commands.
+* What the server pushes on its own (invalidations, pub/sub) never mixes with the replies: it goes to
+  ``on_push``.
+* Every wait has a bound; a broken or silent connection raises `ConnectionLost` and is closed.
+* ``abandon`` closes the descriptor without a word to the server: safe in a forked child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from engine.errors import AccessRefused, ConnectionFailed, ConnectionLost, MissingExtra, TransportClosed
+from engine.transport.redis_address import RedisAddress
+
+logger = logging.getLogger("engine.transport.redis")
+
+_RECEIVE_BYTES = 256 * 1024
+_AUTH_ERRORS = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
+Push = Callable[[list[Any]], None]
+
+
+def pack(*words: bytes | str | int | float) -> bytes:
+    """One command as RESP."""
+    return b"*%d\r\n" % len(words) + b"".join([pack_word(word) for word in words])
+
+
+def pack_word(word: bytes | str | int | float) -> bytes:
+    """One word of a command."""
+    data = word if type(word) is bytes else str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def _hiredis() -> Any:
+    try:
+        import hiredis
+    except ImportError:
+        raise MissingExtra("Redis needs the package hiredis: pip install 'engine[redis]'") from None
+    if not hasattr(hiredis, "PushNotification"):
+        raise MissingExtra("Redis needs hiredis 3.2 or newer: pip install --upgrade 'engine[redis]'")
+    return hiredis
+
+
+class RedisWire:
+    """See the module's rules. ``on_push`` gets every push as a list, e.g. ``[b"invalidate", [key]]``."""
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        *,
+        client_name: str = "engine",
+        connect_timeout: float = 4.0,
+        reply_timeout: float = 30.0,
+        on_push: Push | None = None,
+    ) -> None:
+        self.address = address
+        self.client_name = client_name
+        self.connect_timeout = connect_timeout
+        self.reply_timeout = reply_timeout
+        self.on_push: Push = on_push or (lambda push: None)
+        self._socket: socket.socket | None = None
+        self._reader: Any = None
+        self._reply_error: type[Exception] = Exception
+        self._protocol_error: type[Exception] = Exception
+        self._push_type: type[list[Any]] = list
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def fileno(self) -> int:
+        """Raises TransportClosed when not connected."""
+        if self._socket is None:
+            raise TransportClosed("this Redis connection is closed: connect first")
+        return self._socket.fileno()
+
+    def connect(self) -> None:
+        """Open, log in, choose the database. Raises ConnectionFailed, AccessRefused, MissingExtra."""
+        if self._socket is not None:
+            return
+        hiredis = _hiredis()
+        self._reply_error = hiredis.ReplyError
+        self._protocol_error = hiredis.ProtocolError
+        self._push_type = hiredis.PushNotification
+        self._reader = hiredis.Reader(notEnoughData=Ellipsis)
+        try:
+            self._socket = self._open()
+            self._log_in()
+        except ConnectionLost as error:
+            raise ConnectionFailed(f"Redis at {self.address} broke the connection: {error}") from None
+        except (OSError, ssl.SSLError) as error:
+            self.abandon()
+            raise ConnectionFailed(f"cannot connect to Redis at {self.address}: {error}") from error
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _open(self) -> socket.socket:
+        address = self.address
+        if address.unix_path is not None:
+            plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            plain.settimeout(self.connect_timeout)
+            plain.connect(address.unix_path)
+        else:
+            plain = socket.create_connection((address.host, address.port), self.connect_timeout)
+            self._tune(plain)
+        if address.tls is None:
+            return plain
+        try:
+            return address.tls.wrap_socket(plain, server_hostname=address.host)
+        except BaseException:
+            plain.close()
+            raise
+
+    def _tune(self, plain: socket.socket) -> None:
+        """No delay; a dead peer is noticed by the kernel also while nobody reads."""
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        wanted = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+        for name, value in (*wanted.items(), ("TCP_USER_TIMEOUT", int(self.reply_timeout * 2000))):
+            option = getattr(socket, name, None)
+            if option is not None:
+                with contextlib.suppress(OSError):
+                    plain.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def _log_in(self) -> None:
+        address = self.address
+        hello: list[str] = ["HELLO", "3"]
+        if address.password is not None:
+            hello += ["AUTH", address.user or "default", address.password]
+        self.send(
+            pack(*hello)
+            + pack("CLIENT", "SETNAME", _printable(self.client_name))
+            + pack("SELECT", address.db)
+        )
+        greeting, _, selected = (self.reply(self.connect_timeout) for _ in range(3))
+        if isinstance(greeting, self._reply_error):
+            raise self._refusal(str(greeting))
+        if isinstance(selected, self._reply_error):
+            raise ConnectionFailed(f"Redis at {address} refused database {address.db}: {selected}")
+
+    def _refusal(self, answer: str) -> ConnectionFailed:
+        if answer.startswith(_AUTH_ERRORS):
+            return AccessRefused(
+                f"Redis at {self.address} refused the login: {answer}. Check the URL's user and password."
+            )
+        if "unknown command" in answer.lower() or answer.startswith("NOPROTO"):
+            return ConnectionFailed(f"Redis at {self.address} is too old: version 6.2 or newer is needed")
+        return ConnectionFailed(f"Redis at {self.address} refused the connection: {answer}")
+
+    def abandon(self) -> None:
+        """Close the descriptor without a word. Never raises."""
+        opened, self._socket = self._socket, None
+        if opened is not None:
+            with contextlib.suppress(OSError):
+                opened.close()
+
+    # -- traffic ---------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the kernel. Raises ConnectionLost, TransportClosed."""
+        if self._socket is None:
+            raise TransportClosed("this Redis connection is closed: connect first")
+        try:
+            self._socket.settimeout(self.reply_timeout)
+            self._socket.sendall(data)
+        except (OSError, ssl.SSLError) as error:
+            raise self._lost(error) from error
+
+    def reply(self, timeout: float | None = None) -> Any:
+        """The next reply; an error reply is returned, not raised. Raises ConnectionLost."""
+        deadline_mono_s = time.monotonic() + (self.reply_timeout if timeout is None else timeout)
+        while True:
+            answer = self._next()
+            if answer is not Ellipsis:
+                return answer
+            self._read(deadline_mono_s)
+
+    def replies(self, count: int, timeout: float | None = None) -> list[Any]:
+        return [self.reply(timeout) for _ in range(count)]
+
+    def call(self, *words: bytes | str | int | float) -> Any:
+        """One command and its reply. Raises ConnectionFailed for an error reply."""
+        self.send(pack(*words))
+        answer = self.reply()
+        if isinstance(answer, self._reply_error):
+            raise ConnectionFailed(f"Redis at {self.address} refused {words[0]!r}: {answer}")
+        return answer
+
+    def is_error(self, answer: Any) -> bool:
+        return isinstance(answer, self._reply_error)
+
+    def poll_pushes(self) -> None:
+        """Read what has come without waiting; pushes go to ``on_push``. Only while no reply is due."""
+        while self._next() is not Ellipsis:
+            logger.error("Redis at %s sent a reply nobody asked for", self.address)
+        while self._readable() and self._read_now():
+            while self._next() is not Ellipsis:
+                logger.error("Redis at %s sent a reply nobody asked for", self.address)
+
+    def wait(self, timeout: float, wake_fds: Iterable[int] = ()) -> bool:
+        """Until something came from the server, a wake descriptor is readable, or the timeout.
+
+        Whether a wake descriptor is readable."""
+        own = self.fileno()
+        poller = select.poll()
+        poller.register(own, select.POLLIN)
+        for fd in wake_fds:
+            poller.register(fd, select.POLLIN)
+        wait_ms = 0 if self._pending_tls() else math.ceil(max(0.0, timeout) * 1000)
+        return any(fd != own for fd, _ in poller.poll(wait_ms))
+
+    def _next(self) -> Any:
+        """The next parsed reply, or Ellipsis when more bytes are needed; pushes are dealt with."""
+        while True:
+            try:
+                answer = self._reader.gets()
+            except self._protocol_error as error:
+                raise self._lost(error) from error
+            if not isinstance(answer, self._push_type):
+                return answer
+            self.on_push(answer)
+
+    def _pending_tls(self) -> bool:
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def _readable(self) -> bool:
+        if self._pending_tls():
+            return True
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLIN)
+        return bool(poller.poll(0))
+
+    def _read_now(self) -> bool:
+        """Feed what is there without waiting; False when it was nothing (a TLS record without data)."""
+        opened = self._socket
+        if opened is None:
+            return False
+        try:
+            opened.settimeout(0.0)
+            data = opened.recv(_RECEIVE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except (OSError, ssl.SSLError) as error:
+            raise self._lost(error) from error
+        if not data:
+            raise self._lost("closed by the server")
+        self._reader.feed(data)
+        return True
+
+    def _read(self, deadline_mono_s: float) -> None:
+        if self._socket is None:
+            raise TransportClosed("this Redis connection is closed: connect first")
+        try:
+            self._socket.settimeout(max(0.001, deadline_mono_s - time.monotonic()))
+            data = self._socket.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            raise self._lost("no answer in time") from None
+        except (OSError, ssl.SSLError) as error:
+            raise self._lost(error) from error
+        if not data:
+            raise self._lost("closed by the server")
+        self._reader.feed(data)
+
+    def _lost(self, why: object) -> ConnectionLost:
+        self.abandon()
+        return ConnectionLost(f"lost the connection to Redis at {self.address}: {why}")
+
+
+def _printable(name: str) -> str:
+    """CLIENT SETNAME refuses blanks and control characters."""
+    return "".join(char if "!" <= char <= "~" else "-" for char in name) or "engine"
