@@ -1,0 +1,32 @@
+"""The worker: ``engine run``. A supervisor forks children, each with its own connection to the broker.
+
+Rooms: `supervisor` (the loop), `generation` and `template` (the app's code, loaded apart), `children`,
+`quarantine`, `watchdog` and `mortician` (bookkeeping and verdicts), `scoreboard` and `control` (what children
+and supervisor tell each other); in the children `child` (the loop), `intake` (what to do with a message),
+`execution` and `limits` (running it), `settling` and `flusher` (storing and acknowledging it), `prefetch`.
+"""
+
+from __future__ import annotations
+
+from engine.worker.options import WorkerOptions
+
+__all__ = ["WorkerOptions", "run_worker"]
+
+_ENTRY = "engine.worker.entry"
+
+
+def run_worker(app_path: str, options: WorkerOptions | None = None) -> int:
+    """Run a worker until it is told to stop; its exit code (0: stopped in order).
+
+    Args:
+        app_path: ``module:attribute``, a module, or a file. It is imported in a process of its own.
+        options: see `WorkerOptions`.
+    """
+    from engine.worker.logs import configure
+    from engine.worker.pidfile import pidfile
+    from engine.worker.supervisor import Supervisor
+
+    options = options or WorkerOptions()
+    configure(options.loglevel, options.json_logs)
+    with pidfile(options.pidfile):
+        return Supervisor(app_path, options, _ENTRY).run()

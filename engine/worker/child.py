@@ -1,0 +1,356 @@
+"""A child: one process, one connection to the broker. It receives, runs, settles, one task at a time.
+
+The loop is `_work`; a message walks through `_one`: sorted (`engine.worker.intake`), run
+(`engine.worker.execution`), settled (`engine.worker.settling`). All use of the transport happens under the
+gate, which is open only while user code runs: see `engine.worker.flusher`.
+
+Stopping: the supervisor's word, its death, SIGTERM and the limits on tasks and memory all end the loop
+between two tasks. What was claimed and not started goes back to its queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from engine.codec import Delivery
+from engine.errors import ConnectionLost, TransportClosed
+from engine.transport.base import Transport
+from engine.worker import processes, scoreboard
+from engine.worker.execution import Execution
+from engine.worker.fate import Fate
+from engine.worker.flusher import Flusher
+from engine.worker.intake import Intake
+from engine.worker.job import ACK, NOTHING, Job, KnownTask, finish_of
+from engine.worker.link import Link
+from engine.worker.outcomes import started
+from engine.worker.prefetch import Prefetch
+from engine.worker.settling import Settler
+from engine.worker.tasklog import TaskLog
+
+log = logging.getLogger("engine.worker")
+
+_RECEIVE_S = 1.0
+_FLUSH_AFTER_S = 0.010
+_MOST_PENDING = 128
+_RECOVER_IDLE_S = 1.0
+_RECOVER_BUSY_S = 3.0
+_MEMORY_EVERY_S = 0.05
+#: a delivery of a counting broker (quorum queues) that was given back so often already is kept: each return
+#: counts towards the queue's delivery limit
+_MOST_RETURNS = 3
+
+
+class Child:
+    """The loop and its state. `engine.worker.entry` puts the parts together."""
+
+    def __init__(
+        self,
+        link: Link,
+        slot: scoreboard.Slot,
+        generation: int,
+        prefetch: Prefetch,
+        execution: Execution,
+        max_tasks: int | None,
+        max_memory_kib: int | None,
+    ) -> None:
+        self.gate = threading.Lock()
+        self.task_started_mono_s = 0.0
+        self.task_deadline_mono_s = 0.0
+        self.stop_why = ""  #: set: the loop ends between two tasks
+        self.on_recycle: Callable[[str], None] = lambda why: None
+        self.on_ready: Callable[[], None] = lambda: None
+        self._buffer: deque[Delivery] = deque()
+        self._link = link
+        self._slot = slot
+        self._generation = generation
+        self._pid = os.getpid()
+        self._prefetch = prefetch
+        self._execution = execution
+        self._max_tasks = max_tasks
+        self._max_memory_kib = max_memory_kib
+        self._ran = 0
+        self._failed = 0
+        self._busy_s = 0.0
+        self._longest_s = 0.0
+        self._batch = 1
+        self._consuming = False
+        self._recovered_mono_s = 0.0
+        self._weighed_mono_s = 0.0
+        self._log = TaskLog()
+        self._log_tasks = self._log.enabled
+
+    def wire(
+        self,
+        transport: Transport,
+        settler: Settler,
+        intake: Intake,
+        fate: Fate,
+        flusher: Flusher,
+        read_control: Callable[[], None],
+    ) -> None:
+        """The parts that belong to a connection, or need the child itself."""
+        self.transport = transport
+        self._settler = settler
+        self._intake = intake
+        self._fate = fate
+        self._flusher = flusher
+        self._read_control = read_control
+
+    def booted(self) -> None:
+        """The process is set up; from here on it connects for as long as it takes."""
+        self.sign_of_life()
+        self._slot.phase(scoreboard.RECONNECTING)
+
+    def sign_of_life(self) -> None:
+        """Tell the supervisor that this child is not stuck, and how far it has come."""
+        self._slot.progress(self._pid, self._generation, self._ran, self._failed, time.monotonic())
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until told to stop, then give back what was not started. The transport is left open."""
+        with self.gate:
+            while not self.stop_why:
+                try:
+                    if not self._consuming:
+                        self._consume()
+                    self._work()
+                except (ConnectionLost, TransportClosed) as error:
+                    if not self._recover_connection(error):
+                        break
+            self._drain()
+
+    def _work(self) -> None:
+        buffer, slot = self._buffer, self._slot
+        while not self.stop_why:
+            if buffer:
+                self._one(buffer.popleft())
+                if slot.command:
+                    self._read_control()
+                    self.stop_why = self.stop_why or "told to"
+            else:
+                self._refill()
+
+    def _consume(self) -> None:
+        """Start to consume, or consume with another prefetch."""
+        self._link.consume(self._prefetch.value)
+        self._batch = max(1, min(_MOST_PENDING, self._prefetch.value // 3))
+        if not self._consuming:
+            self._consuming = True
+            self.on_ready()
+
+    def _refill(self) -> None:
+        """Get more messages; before waiting for them, settle what is finished."""
+        transport = self.transport
+        settler = self._settler
+        if settler.pending and len(settler.pending) < self._batch:
+            deliveries = transport.receive(0)
+            if deliveries:
+                self._intake_batch(deliveries)
+                return
+        now = time.monotonic()
+        if settler.pending:
+            now = self._settle(now)
+        self._between_batches(now)
+        if self.stop_why or not self._consuming:
+            return
+        deliveries = transport.receive(_RECEIVE_S)
+        if deliveries:
+            self._intake_batch(deliveries)
+        else:
+            self._read_control()
+
+    def _intake_batch(self, deliveries: Sequence[Delivery]) -> None:
+        self._buffer.extend(deliveries)
+        self._fate.next_batch()
+
+    def _between_batches(self, now: float) -> None:
+        """Signs of life, messages of the supervisor, the broker's own housekeeping."""
+        self._slot.phase(scoreboard.IDLE)
+        self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
+        if self._slot.command:
+            self._read_control()
+            self.stop_why = self.stop_why or "told to"
+        since = now - self._recovered_mono_s
+        if since >= _RECOVER_IDLE_S:
+            self._recovered_mono_s = now
+            self.transport.recover()
+
+    # -- one message -----------------------------------------------------------------------------------
+
+    def _one(self, delivery: Delivery) -> None:
+        job = self._intake.sort(delivery)
+        if job is None:
+            if len(self._settler.pending) >= self._batch:
+                self._settle(time.monotonic())
+            return
+        known, message = job.known, job.message
+        if known is None:
+            return
+        self._prepare(job, known)
+        hard_s = known.hard_s if message.time_limit is None else float(message.time_limit)
+        soft_s = known.soft_s if message.soft_time_limit is None else float(message.soft_time_limit)
+        start = time.monotonic()
+        deadline = start + hard_s if hard_s else 0.0
+        phase = scoreboard.RUNNING if job.finish == ACK else scoreboard.RUNNING_ACKED
+        self._slot.begin(message.id.encode("utf-8", "replace"), known.name_bytes, start, deadline, phase)
+        self.task_deadline_mono_s = deadline
+        self.task_started_mono_s = start
+        transport, gate = self.transport, self.gate
+        transport.guard()
+        gate.release()
+        outcome = self._execution.run(job, known.task, soft_s)
+        gate.acquire()
+        self.task_started_mono_s = 0.0
+        end = time.monotonic()
+        self._slot.phase(scoreboard.SETTLING)
+        job.outcome = outcome
+        if outcome.state != "SUCCESS":
+            self._note_failure(job, known)
+        self._settler.add(job, end)
+        transport.unguard()
+        self._account(job, known, end - start, end)
+
+    def _prepare(self, job: Job, known: KnownTask) -> None:
+        """What must not wait for a task that may be long; and what has to happen before it runs."""
+        pace = known.pace
+        if not pace.short:
+            if self._settler.pending:
+                self._settle(time.monotonic())
+            if pace.long and self._buffer:
+                self._hand_back()
+        if self._settler.pending or self._buffer or known.hard_s:
+            self._flusher.watch()
+        if known.acks_early:
+            self.transport.ack([job.delivery])
+            job.finish = NOTHING
+        if known.track_started:
+            self._settler.store_now([started(job, self._execution.hostname, self._pid)])
+
+    def _note_failure(self, job: Job, known: KnownTask) -> None:
+        if job.finish == ACK:
+            job.finish = finish_of(job.outcome, known)
+        if job.outcome.state == "FAILURE":
+            self._failed += 1
+
+    def _account(self, job: Job, known: KnownTask, duration_s: float, end: float) -> None:
+        known.pace.record(duration_s)
+        self._busy_s += duration_s
+        if duration_s > self._longest_s:
+            self._longest_s = duration_s
+        self._ran += 1
+        if self._log_tasks or job.outcome.state == "FAILURE":
+            self._log.ended(job)
+        settler = self._settler
+        if len(settler.pending) >= self._batch or end - settler.oldest_mono_s >= _FLUSH_AFTER_S:
+            self._settle(end)
+        if self._max_tasks is not None and self._ran >= self._max_tasks:
+            self._recycle(f"it has run {self._ran} tasks")
+        elif self._max_memory_kib is not None:
+            self._weigh(end)
+
+    def _settle(self, now: float) -> float:
+        """Settle what waits; the time after it. Adapts the prefetch to what was seen."""
+        jobs = self._settler.settle()
+        tasks, busy_s, longest_s = len(jobs), self._busy_s, self._longest_s
+        self._busy_s = self._longest_s = 0.0
+        self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
+        if tasks and self._prefetch.observe(tasks, busy_s, longest_s, now):
+            self._consume()
+        if now - self._recovered_mono_s >= _RECOVER_BUSY_S:
+            self._recovered_mono_s = now
+            self.transport.recover()
+        return now
+
+    def _weigh(self, now: float) -> None:
+        if now - self._weighed_mono_s < _MEMORY_EVERY_S:
+            return
+        self._weighed_mono_s = now
+        used = processes.rss_kib()
+        if self._max_memory_kib is not None and used > self._max_memory_kib:
+            self._recycle(f"it uses {used} KiB of memory, more than {self._max_memory_kib}")
+
+    def _recycle(self, why: str) -> None:
+        if not self.stop_why:
+            self.stop_why = why
+            self.on_recycle(why)
+
+    # -- beside a running task (the flusher's side; the gate is held) -----------------------------------
+
+    def outcomes_waiting_since(self) -> float:
+        return self._settler.oldest_mono_s if self._settler.pending else 0.0
+
+    def has_claimed(self) -> bool:
+        return bool(self._buffer)
+
+    def settle_beside(self) -> None:
+        self.transport.unguard()
+        try:
+            self._settler.settle()
+        finally:
+            self.transport.guard()
+
+    def hand_back_beside(self) -> None:
+        self.transport.unguard()
+        try:
+            self._hand_back()
+        finally:
+            self.transport.guard()
+
+    def _hand_back(self) -> None:
+        """Give back what was claimed and not started. Consuming is cancelled first: else the broker would
+        push the same messages to us again."""
+        transport = self.transport
+        transport.cancel()
+        self._consuming = False
+        claimed = [*self._buffer, *transport.receive(0)]
+        self._buffer.clear()
+        kept = [one for one in claimed if (one.delivery_count or 0) >= _MOST_RETURNS]
+        returned = [one for one in claimed if (one.delivery_count or 0) < _MOST_RETURNS]
+        self._buffer.extend(kept)
+        if returned:
+            transport.nack(returned, requeue=True)
+
+    # -- losing the connection, and stopping -----------------------------------------------------------
+
+    def _recover_connection(self, error: Exception) -> bool:
+        """The connection broke: what is finished gets safe, then connect again. False when stopping."""
+        log.error("lost the connection to the broker: %s", error)
+        self._slot.phase(scoreboard.RECONNECTING)
+        self._buffer.clear()
+        self._consuming = False
+        for job in self._settler.pending:
+            job.finish = NOTHING
+        self._settler.settle()
+        transport = self._link.reopen()
+        if transport is None:
+            return False
+        if transport is not self.transport:
+            self.rewire(transport)
+        return True
+
+    def rewire(self, transport: Transport) -> None:
+        """Another connection object (failover): the parts that hold the old one are told."""
+        self.transport = transport
+        self._settler.use(transport)
+
+    def _drain(self) -> None:
+        self._slot.phase(scoreboard.DRAINING)
+        try:
+            if self.transport.connected:
+                self.transport.cancel()
+                claimed = [*self._buffer, *self.transport.receive(0)]
+                self._settler.settle()
+                if claimed:
+                    self.transport.nack(claimed, requeue=True)
+            else:
+                self._settler.settle()
+        except (ConnectionLost, TransportClosed) as error:
+            log.warning("the connection was lost while draining: %s", error)
+        self._buffer.clear()
+        self.sign_of_life()

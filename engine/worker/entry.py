@@ -1,0 +1,93 @@
+"""The entry points that the supervisor passes to the template by name: the only place where all parts meet.
+
+Nothing here is imported by the supervisor. The template imports it once the app's process exists, so that its
+children share the memory of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from engine.errors import EngineError
+from engine.transport import mask_url
+from engine.worker import processes
+from engine.worker.assembly import Life
+from engine.worker.boot import become_child
+from engine.worker.options import WorkerOptions
+from engine.worker.template import Birth, failure_text
+
+log = logging.getLogger("engine.worker")
+
+
+def load(app_path: str) -> Any:
+    """Import the app and all its tasks."""
+    from engine.loader import load_app
+
+    app = load_app(app_path)
+    app.load()
+    return app
+
+
+def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
+    """What the supervisor and the banner need to know: names, masked URLs, and the options as they hold."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    conf = app.conf
+    try:
+        number = version("engine")
+    except PackageNotFoundError:
+        number = "(from source)"
+    names = sorted(name for name in app.tasks if not name.startswith("celery."))
+    concurrency = options.concurrency or int(conf.worker_concurrency or 0) or processes.usable_cpus()
+    drain = conf.worker_drain_deadline if options.drain_deadline_s is None else options.drain_deadline_s
+    return {
+        "version": number,
+        "app": app.main or type(app).__name__,
+        "broker": mask_url(_text(conf.broker_read_url or conf.broker_url)),
+        "results": mask_url(str(conf.result_backend)) if conf.result_backend else None,
+        "queues": [spec.name for spec in app.topology.consume_specs(options.queues)],
+        "tasks": names,
+        "task_count": len(names),
+        "effective": {
+            "concurrency": concurrency,
+            "drain_deadline_s": drain,
+            "max_crashes_per_task": conf.worker_quarantine_after,
+        },
+    }
+
+
+def _text(url: Any) -> str:
+    return url if isinstance(url, str) else ";".join(map(str, url))
+
+
+def announce(app: Any, event: str, options: WorkerOptions) -> None:
+    """Send the app's own signal of that name."""
+    from engine import signals
+
+    signal = getattr(signals, event)
+    if signal:
+        signal.send(sender=app, hostname=options.nodename())
+
+
+def run_child(app: Any, birth: Birth) -> int:
+    """A child's whole life, in the process that was just forked for it; its exit code."""
+    from engine import coroutines, signals
+
+    life = Life(app, birth)
+    become_child(birth.slot, birth.recorder_fd, lambda: life.ask_to_stop("signal"))
+    signals.worker_process_init.send(sender=None)
+    code = 0
+    try:
+        life.live()
+    except EngineError as error:
+        fatal = not life.was_ready
+        birth.control.send({"op": "failed", "text": failure_text(error), "fatal": fatal})
+        log.error("this child cannot go on: %s", error)
+        code = 1
+    finally:
+        signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
+        coroutines.close()
+        logging.shutdown()
+    return code

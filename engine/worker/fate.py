@@ -1,0 +1,66 @@
+"""What became of a message's earlier delivery: the question asked of every redelivered one.
+
+Three sources, looked at in this order: the other children's slots (one of them says that it runs this task:
+it is at work, or it died a moment ago and the supervisor is about to say so); the tombstones the supervisor
+sent; the ids finished lately. The supervisor sends its verdict before it clears a dead child's slot, so
+looking at the slots first and reading the messages after cannot miss one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.codec import TaskMessage
+from engine.worker.finished import Finished, key_of
+from engine.worker.quarantine import Tombstone
+from engine.worker.scoreboard import Scoreboard
+
+#: how long a dead sibling's slot may take to be cleared; one that is alive is not waited for longer
+_VERDICT_WAIT_S = 0.1
+_STEP_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedBefore:
+    """It was finished; only its acknowledgement was lost."""
+
+
+FINISHED_BEFORE = FinishedBefore()
+
+
+@dataclass(slots=True)
+class Fate:
+    """The memory of one child, and its view of what the others share.
+
+    ``read_control`` reads the supervisor's messages, which fill ``tombstones``."""
+
+    scoreboard: Scoreboard
+    finished: Finished
+    own_slot: int
+    rings: int
+    read_control: Callable[[], None]
+    tombstones: dict[str, Tombstone] = field(default_factory=dict)
+    _snapshot: frozenset[bytes] | None = None
+
+    def next_batch(self) -> None:
+        """New deliveries came: look at the finished ids anew when one of them is a redelivery."""
+        self._snapshot = None
+
+    def of(self, message: TaskMessage, redelivered: bool) -> Tombstone | FinishedBefore | None:
+        """What is known; None: run it."""
+        if redelivered:
+            self._await_verdict(message.id.encode("utf-8", "replace"))
+        tombstone = self.tombstones.get(message.id)
+        if tombstone is not None or not redelivered:
+            return tombstone
+        if self._snapshot is None:
+            self._snapshot = self.finished.snapshot(self.rings)
+        return FINISHED_BEFORE if key_of(message.id, message.retries) in self._snapshot else None
+
+    def _await_verdict(self, task_id: bytes) -> None:
+        deadline = time.monotonic() + _VERDICT_WAIT_S
+        while self.scoreboard.running_elsewhere(task_id, self.own_slot) and time.monotonic() < deadline:
+            time.sleep(_STEP_S)
+        self.read_control()

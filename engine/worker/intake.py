@@ -1,0 +1,191 @@
+"""What is to be done with a message before any of its code runs. Nothing is ever dropped in silence.
+
+In this order: unreadable or of a content type that is not accepted → dead letter, and a failure for its
+caller; a tombstone, or finished already → settled without running; not due yet → parked at the broker;
+expired → REVOKED; a task of unknown name → put off for a while (a rolling deploy), then failed and
+dead-lettered. What is left is to be run.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from engine.codec import Delivery, TaskMessage
+from engine.errors import CodecError, ContentDisallowed, NotRegistered, TaskRevoked
+from engine.model import Outcome
+from engine.worker import deadletter
+from engine.worker.fate import Fate
+from engine.worker.job import DROP, Job, KnownTask
+from engine.worker.logs import clean
+from engine.worker.outcomes import by_tombstone, failure
+from engine.worker.quarantine import TIME_LIMIT, Tombstone
+
+log = logging.getLogger("engine.worker")
+
+#: brokers' clocks and ours differ by milliseconds: what is due within this is due
+EARLY_S = 0.020
+_PUT_OFF_S = 5.0
+
+
+class Intake:
+    """Sorts the deliveries of one child.
+
+    Args:
+        settle: takes a job whose outcome is decided here.
+        park: puts a delivery away at the broker until a time (unix seconds).
+        declare_dead: makes sure that a dead-letter queue exists.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        known: Callable[[str], KnownTask | None],
+        fate: Fate,
+        settle: Callable[[Job], None],
+        park: Callable[[Delivery, float], None],
+        declare_dead: Callable[[str], None],
+        hostname: str,
+        can_delay: bool,
+    ) -> None:
+        self._decode = app.decode
+        self._known = known
+        self._fate = fate
+        self._settle = settle
+        self._park = park
+        self._declare_dead = declare_dead
+        self._hostname = hostname
+        self._dead_queue: str | None = app.conf.worker_dead_letter_queue
+        self._grace_s: float = app.conf.worker_unknown_task_grace if can_delay else 0.0
+
+    def sort(self, delivery: Delivery) -> Job | None:
+        """The job to run, or None when the message is dealt with."""
+        try:
+            message: TaskMessage = self._decode(delivery)
+        except CodecError as error:
+            self._unreadable(delivery, error)
+            return None
+        known = self._known(message.task)
+        fate = self._fate
+        if (delivery.redelivered or fate.tombstones) and self._decided_already(delivery, message, known):
+            return None
+        if (message.eta is not None or message.expires is not None) and not self._timely(
+            delivery, message, known
+        ):
+            return None
+        if known is None:
+            self._unknown(delivery, message)
+            return None
+        return Job(delivery, message, known)
+
+    # -- redeliveries ----------------------------------------------------------------------------------
+
+    def _decided_already(self, delivery: Delivery, message: TaskMessage, known: KnownTask | None) -> bool:
+        verdict = self._fate.of(message, delivery.redelivered)
+        if verdict is None:
+            return False
+        job = Job(delivery, message, known)
+        if isinstance(verdict, Tombstone):
+            self._entomb(job, verdict)
+        else:
+            log.info("Task %s[%s] was finished before: acknowledged", clean(message.task), clean(message.id))
+            job.outcome = Outcome("IGNORED", store=False)
+        self._settle(job)
+        return True
+
+    def _entomb(self, job: Job, tombstone: Tombstone) -> None:
+        outcome = by_tombstone(tombstone)
+        if tombstone.kind != TIME_LIMIT:
+            self._bury(job, outcome, "worker lost", tombstone.detail)
+        elif job.known is not None and not job.known.acks_on_timeout:
+            job.finish = DROP
+        outcome.store = job.known is None or job.known.stores or job.known.stores_errors
+        job.outcome = outcome
+        job.tombstone_id = tombstone.task_id
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    def _timely(self, delivery: Delivery, message: TaskMessage, known: KnownTask | None) -> bool:
+        now = time.time()
+        try:
+            expires = unix_time(message.expires)
+            due_at = unix_time(message.eta)
+        except ValueError as error:
+            self._unreadable(delivery, error)
+            return False
+        if expires is not None and expires <= now:
+            log.info("Task %s[%s] has expired: not run", clean(message.task), clean(message.id))
+            job = Job(delivery, message, known)
+            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=known is None or known.stores)
+            self._settle(job)
+            return False
+        if due_at is not None and due_at > now + EARLY_S:
+            self._park(delivery, due_at)
+            return False
+        return True
+
+    # -- what cannot be run ----------------------------------------------------------------------------
+
+    def _unknown(self, delivery: Delivery, message: TaskMessage) -> None:
+        now = time.time()
+        since = delivery.header(deadletter.UNKNOWN_SINCE)
+        first_seen = float(since) if isinstance(since, (int, float)) else now
+        job = Job(delivery, message, None)
+        left_s = first_seen + self._grace_s - now
+        if left_s > 0:
+            if since is None:
+                log.warning(
+                    "no task named %s here: message %s is put off for %g s at most",
+                    clean(message.task),
+                    clean(message.id),
+                    self._grace_s,
+                )
+            job.outcome = Outcome("IGNORED", store=False)
+            job.outcome.publish.append(
+                deadletter.postponed(delivery, first_seen, now + min(_PUT_OFF_S, left_s))
+            )
+        else:
+            error = NotRegistered(message.task)
+            job.outcome = failure(error)
+            self._bury(job, job.outcome, "unknown task", f"no task named {message.task!r} is registered")
+        self._settle(job)
+
+    def _unreadable(self, delivery: Delivery, error: Exception) -> None:
+        reason = "content type not accepted" if isinstance(error, ContentDisallowed) else "unreadable"
+        task_id = delivery.header("id")
+        tells_id = isinstance(task_id, str) and bool(task_id)
+        message = TaskMessage(str(delivery.header("task", "")), task_id if tells_id else "")
+        job = Job(delivery, message, None)
+        job.outcome = failure(error, store=tells_id)
+        self._bury(job, job.outcome, reason, str(error))
+        self._settle(job)
+
+    def _bury(self, job: Job, outcome: Outcome, reason: str, error: str) -> None:
+        queue = self._dead_queue or f"{deadletter.queue_of(job.delivery)}.dead"
+        log.error(
+            "a message of queue %s goes to %s: %s: %s",
+            clean(deadletter.queue_of(job.delivery)),
+            clean(queue),
+            reason,
+            clean(error, 500),
+        )
+        self._declare_dead(queue)
+        outcome.publish.append(deadletter.dead_letter(job.delivery, queue, reason, error, self._hostname))
+
+
+def unix_time(text: Any) -> float | None:
+    """Unix seconds of an ISO 8601 time; without an offset it is UTC. Raises ValueError for anything else."""
+    if text is None:
+        return None
+    if isinstance(text, datetime):
+        moment = text
+    elif isinstance(text, str):
+        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    else:
+        raise ValueError(f"not a time: {clean(repr(text))}")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp()

@@ -1,0 +1,146 @@
+"""A child's way to the broker: opened, declared, consumed; and opened again for as long as it takes.
+
+Pauses between tries grow to a few seconds and are drawn at random, so that a thousand children do not come
+back in the same instant. Each step is logged once, not for every try. Credentials that are refused at the
+start are a mistake of the settings and end the worker; refused later, they are waited out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import time
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import (
+    AccessRefused,
+    ConnectionFailed,
+    ConnectionLost,
+    QueueNotFound,
+    TransportClosed,
+)
+from engine.transport.base import Transport
+
+log = logging.getLogger("engine.worker")
+
+_PAUSE_FIRST_S = 0.1
+_PAUSE_MAX_S = 3.0
+
+#: the broker is out of reach, and trying again is right
+AWAY = (ConnectionFailed, ConnectionLost, TransportClosed)
+
+
+class Link:
+    """The connection of one child.
+
+    Args:
+        app: the app; its settings say where the broker is.
+        queue_names: the queues to read, or None for the app's own.
+        control_fd: readable when the supervisor has something to say.
+        keep_waiting: called after each failed try; False gives up (the child is to stop).
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        queue_names: tuple[str, ...] | None,
+        control_fd: int,
+        keep_waiting: Callable[[], bool],
+    ) -> None:
+        self._app = app
+        self._queue_names = queue_names
+        self._control_fd = control_fd
+        self._keep_waiting = keep_waiting
+        self.names: list[str] = []
+        self.transport: Transport | None = None
+        self._declared_on: Transport | None = None
+        self._epoch = 0
+
+    def open(self) -> Transport | None:
+        """Connect for the first time. None when the child is to stop meanwhile. Raises AccessRefused,
+        ConfigurationError, MissingExtra, DeclareConflict: mistakes that no waiting mends."""
+        conf = self._app.conf
+        retry = conf.broker_connection_retry_on_startup
+        patient = conf.broker_connection_retry if retry is None else retry
+        return self._persist(self._first, patient=bool(patient), refused_is_fatal=True)
+
+    def _first(self) -> Transport:
+        self.transport = self._app.open_transport()
+        return self.transport
+
+    def reopen(self) -> Transport | None:
+        """Connect again after a loss; None when the child is to stop. With a failover list the transport may
+        be another object than before."""
+        return self._persist(self._again, patient=True, refused_is_fatal=False)
+
+    def _again(self) -> Transport:
+        transport = self.transport
+        if transport is not None and ";" not in str(transport.url) and not self._has_failover():
+            transport.reconnect()
+            return transport
+        if transport is not None:
+            transport.abandon()
+        return self._first()
+
+    def _has_failover(self) -> bool:
+        url = self._app.conf.broker_read_url or self._app.conf.broker_url
+        return not isinstance(url, str) or ";" in url
+
+    def consume(self, prefetch: int) -> None:
+        """Read the queues; declare them first, once a connection, or when one is gone. Called again it
+        changes the prefetch. Raises QueueNotFound, DeclareConflict."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._declared_on is not transport or self._epoch != transport.epoch:
+            self._declare(transport)
+        try:
+            transport.consume(self.names, prefetch)
+        except QueueNotFound:
+            self._declare(transport)
+            transport.consume(self.names, prefetch)
+
+    def _declare(self, transport: Transport) -> None:
+        transport.wake_fds = (self._control_fd,)
+        specs = self._app.topology.consume_specs(self._queue_names)
+        for spec in specs:
+            if not spec.no_declare:
+                transport.declare(spec)
+        self.names = [spec.name for spec in specs]
+        self._declared_on, self._epoch = transport, transport.epoch
+
+    def _persist(
+        self, connect: Callable[[], Transport], *, patient: bool, refused_is_fatal: bool
+    ) -> Transport | None:
+        told = ""
+        started = time.monotonic()
+        pause_s = _PAUSE_FIRST_S
+        while True:
+            try:
+                transport = connect()
+            except AWAY as error:
+                if not patient or (refused_is_fatal and isinstance(error, AccessRefused)):
+                    raise
+                if str(error) != told:
+                    told = str(error)
+                    log.error("no connection to the broker, trying again: %s", told)
+            else:
+                if told:
+                    log.info("connected again after %.1f s", time.monotonic() - started)
+                return transport
+            self._sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - jitter, no secret
+            pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+            if not self._keep_waiting():
+                return None
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, or until the supervisor says something."""
+        poll = select.poll()
+        poll.register(self._control_fd, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()

@@ -1,0 +1,88 @@
+"""An outcome as the result store's meta, and outcomes that no run of the task made."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from engine.errors import TaskError, TimeLimitExceeded, WorkerLost
+from engine.model import Outcome
+from engine.results.base import EXCEPTION_STATES, ResultMeta
+from engine.stored_exceptions import exception_to_stored
+from engine.worker.job import Job
+from engine.worker.quarantine import TIME_LIMIT, Tombstone
+
+
+def meta_of(job: Job, hostname: str, extended: bool) -> ResultMeta:
+    """What is stored for a job (it has a message and an outcome)."""
+    message, outcome = job.message, job.outcome
+    meta = ResultMeta(
+        task_id=message.id,
+        status=outcome.state,
+        result=_stored(outcome),
+        traceback=outcome.traceback,
+        children=job.children or [],
+        date_done=datetime.now(timezone.utc).isoformat(),
+        group_id=message.group,
+        parent_id=message.parent_id,
+        reply_to=message.reply_to,
+        correlation_id=message.correlation_id or message.id,
+    )
+    if extended:
+        meta.extended = {
+            "name": message.task,
+            "args": list(message.args),
+            "kwargs": dict(message.kwargs),
+            "worker": hostname,
+            "retries": message.retries,
+            "queue": job.delivery.queue or job.delivery.routing_key,
+        }
+    return meta
+
+
+def started(job: Job, hostname: str, pid: int) -> ResultMeta:
+    """The STARTED state, in Celery's shape."""
+    return ResultMeta(
+        task_id=job.message.id,
+        status="STARTED",
+        result={"pid": pid, "hostname": hostname},
+        reply_to=job.message.reply_to,
+        correlation_id=job.message.correlation_id or job.message.id,
+    )
+
+
+def _stored(outcome: Outcome) -> Any:
+    if outcome.state in EXCEPTION_STATES and isinstance(outcome.result, BaseException):
+        return exception_to_stored(outcome.result)
+    return outcome.result
+
+
+def failure(error: TaskError | Exception, *, store: bool = True, traceback: str | None = None) -> Outcome:
+    """A FAILURE that was decided outside the task."""
+    return Outcome("FAILURE", error, traceback, store)
+
+
+def failed_instead(job: Job, error: Exception) -> Outcome:
+    """The task succeeded, but what it returned cannot be written: that is what its caller must hear."""
+    was = job.outcome
+    return Outcome("FAILURE", error, str(error), True, publish=was.publish)
+
+
+def by_tombstone(tombstone: Tombstone) -> Outcome:
+    """How a task ended that killed its child, or had to be killed."""
+    if tombstone.kind == TIME_LIMIT:
+        return failure(TimeLimitExceeded(tombstone.limit_s), traceback=tombstone.stack or tombstone.detail)
+    return failure(WorkerLost(tombstone.detail), traceback=tombstone.stack or tombstone.detail)
+
+
+def obituary(tombstone: Tombstone) -> ResultMeta:
+    """The failure of a task whose message was acknowledged before it ran: nobody will deliver it again."""
+    outcome = by_tombstone(tombstone)
+    return ResultMeta(
+        task_id=tombstone.task_id,
+        status=outcome.state,
+        result=_stored(outcome),
+        traceback=outcome.traceback,
+        date_done=datetime.now(timezone.utc).isoformat(),
+        correlation_id=tombstone.task_id,
+    )

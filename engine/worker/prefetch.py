@@ -1,0 +1,91 @@
+"""How many messages a child holds ahead: enough to hide the broker's round trip, never enough to hoard.
+
+`Pace` knows how long one task usually takes. `Prefetch` aims at a few tens of milliseconds of buffered
+work: hundreds of messages for tasks of microseconds, one for long ones. Brokers apply a new prefetch only
+to a new consumer, so it changes seldom: upwards at a factor of two or more, downwards at a quarter or less,
+and at once to 1 when a task turns out long. Pure: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+#: buffered work to aim at
+TARGET_S = 0.030
+#: a task longer than this makes prefetching pointless: its round trip is hidden behind nothing
+LONG_S = 0.050
+#: a task that always stayed below this does not make a finished neighbour wait noticeably
+SHORT_S = 0.005
+MOST = 500
+_FIRST = 4
+_GROWTH = 8
+_EASE = 0.2
+_PEAK_FADE = 0.995
+_SETTLE_S = 0.05  #: between two changes
+_KNOWN_AFTER = 3
+
+
+class Pace:
+    """How long the runs of one task take."""
+
+    __slots__ = ("mean_s", "peak_s", "runs", "short")
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.mean_s = 0.0
+        self.peak_s = 0.0
+        self.short = False  #: known to be short: others may wait behind it
+
+    def record(self, duration_s: float) -> None:
+        self.runs = runs = self.runs + 1
+        self.mean_s += (duration_s - self.mean_s) * (_EASE if runs > _KNOWN_AFTER else 1 / runs)
+        peak = self.peak_s * _PEAK_FADE
+        self.peak_s = peak = duration_s if duration_s > peak else peak
+        self.short = peak < SHORT_S and runs >= _KNOWN_AFTER
+
+    @property
+    def long(self) -> bool:
+        """Known to be long: nothing should be held behind it."""
+        return self.mean_s > LONG_S
+
+
+class Prefetch:
+    """The prefetch of one child. ``fixed`` switches the adapting off."""
+
+    def __init__(self, fixed: int | None = None, *, cautious_for: int = 0) -> None:
+        self._fixed = max(1, fixed) if fixed else None
+        self._cautious_for = cautious_for  # tasks until the crash before us is forgotten
+        self.value = 1 if cautious_for else (self._fixed or _FIRST)
+        self._mean_s = 0.0
+        self._seen = 0
+        self._changed_mono_s = 0.0
+
+    def observe(self, tasks: int, busy_s: float, longest_s: float, now: float) -> bool:
+        """A batch was settled. True when ``value`` changed: consume anew."""
+        self._seen += tasks
+        if self._cautious_for:
+            if self._seen < self._cautious_for:
+                return False
+            self._cautious_for = 0
+            if self._fixed:
+                self.value = self._fixed
+                return True
+        if self._fixed:
+            return False
+        average = busy_s / tasks
+        weight = 1.0 if self._seen == tasks else min(1.0, _EASE * tasks)
+        self._mean_s += (average - self._mean_s) * weight
+        if longest_s > LONG_S:
+            self._mean_s = max(self._mean_s, longest_s / 4)
+        return self._adapt(now)
+
+    def _adapt(self, now: float) -> bool:
+        wanted = MOST if self._mean_s <= 0 else max(1, min(MOST, int(TARGET_S / self._mean_s)))
+        value = self.value
+        if wanted >= 2 * value and now - self._changed_mono_s >= _SETTLE_S:
+            value = min(wanted, value * _GROWTH)
+        elif wanted * 4 <= value or (wanted == 1 and value > 1 and self._mean_s > LONG_S):
+            value = wanted
+        if value == self.value:
+            return False
+        self.value = value
+        self._changed_mono_s = now
+        return True

@@ -1,0 +1,121 @@
+"""The few system calls about processes that the worker needs, each in one line of meaning.
+
+Linux first: where a call is missing (macOS has no child subreaper), the function says so by its result, and
+the caller goes without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from collections.abc import Iterable
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NAME = 15
+
+
+def _prctl(option: int, argument: int | bytes) -> bool:
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        return bool(libc.prctl(option, argument, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def become_subreaper() -> bool:
+    """Orphaned descendants become children of this process, so that it reaps what a template forked."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_name(name: str) -> None:
+    """The process's short name in ``ps`` and ``top`` (15 bytes)."""
+    _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def reap() -> list[tuple[int, int]]:
+    """All children that have ended: (pid, exit code; negative for a signal)."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def kill_group(pid: int, signum: int) -> None:
+    """Signal a process and everything it started; a process that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)  # it may not have made its own group yet
+
+
+def exit_text(code: int) -> str:
+    """An exit code for people: ``exit code 1``, ``killed by SIGKILL``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"killed by {name}{hint}"
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    """Close them; one that is closed already is no error."""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+def stdin_from_null() -> None:
+    """A task must not read the terminal."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(fd, 0)
+    if fd != 0:
+        os.close(fd)
+
+
+def rss_kib() -> int:
+    """This process's resident memory, in KiB."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize() // 1024
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0)) or 1
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def native_threads() -> int:
+    """Threads of this process, also those Python does not know; 1 where it cannot be told."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
+
+
+def open_sockets() -> int:
+    """Socket descriptors of this process; 0 where it cannot be told."""
+    count = 0
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return 0
+    for name in names:
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("socket:")
+    return count

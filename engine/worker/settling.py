@@ -1,0 +1,196 @@
+"""Settling: the one place where a message's fate is sealed, in this order and in no other.
+
+1. results are stored, and the store has said so;
+2. what the tasks published (a retry, a chain's next step, dead letters) is with the broker, confirmed;
+3. the messages are acknowledged.
+
+A crash between two steps repeats work, it never loses any. Outcomes pile up and are settled together, one
+write for all results and one acknowledgement for a run of tags. What cannot be stored or published after a
+few tries goes back to its queue, unacknowledged work is never dropped.
+
+Callers hold the child's gate (see `engine.worker.flusher`); user code never runs in here, and no signal
+handler of ours raises: the soft limit is disarmed before an outcome gets here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.errors import CodecError, ConnectionFailed, ConnectionLost, EngineError, TransportClosed
+from engine.results.base import ResultMeta, ResultStore
+from engine.transport.base import Transport
+from engine.worker.job import ACK, DROP, NOTHING, REQUEUE, Job
+from engine.worker.logs import clean
+from engine.worker.outcomes import failed_instead, meta_of
+
+log = logging.getLogger("engine.worker")
+
+_STORE_TRIES = 5
+_PAUSE_FIRST_S = 0.1
+_PAUSE_MAX_S = 2.0
+
+Publish = Callable[[Sequence[Any]], Sequence[Exception | None]]
+
+
+class Settler:
+    """Outcomes that wait, and the way they end.
+
+    Args:
+        transport: where the deliveries came from.
+        store: the result store, or None.
+        publish: publishes messages, confirmed, with its own retries; one outcome each.
+        on_safe: hears of jobs whose results and follow-ups are safe.
+        sign_of_life: called between tries, so that the supervisor sees a child that waits for a store.
+        extended: store name, arguments and the like with each result.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        store: ResultStore | None,
+        publish: Publish,
+        on_safe: Callable[[Sequence[Job]], None],
+        sign_of_life: Callable[[], None],
+        hostname: str,
+        extended: bool = False,
+    ) -> None:
+        self.pending: list[Job] = []
+        self.oldest_mono_s = 0.0  #: when the oldest of them ended
+        self._store = store
+        self._publish = publish
+        self._on_safe = on_safe
+        self._sign_of_life = sign_of_life
+        self._hostname = hostname
+        self._extended = extended
+        self.use(transport)
+
+    def use(self, transport: Transport) -> None:
+        """Acknowledge on this connection from now on."""
+        self._transport = transport
+        self._one_transaction = (
+            transport.capabilities.transactional_results
+            and self._store is not None
+            and bool(getattr(self._store, "shares_transport", False))
+        )
+
+    def add(self, job: Job, now: float) -> None:
+        """An outcome to be settled soon."""
+        if not self.pending:
+            self.oldest_mono_s = now
+        self.pending.append(job)
+
+    def settle(self) -> list[Job]:
+        """Settle all that wait; the jobs. Raises ConnectionLost when the broker is gone: then those that were
+        not acknowledged come again, and their results are safe."""
+        jobs, self.pending = self.pending, []
+        if not jobs:
+            return jobs
+        if self._one_transaction and not any(job.finish == NOTHING or job.outcome.publish for job in jobs):
+            with self._transport.transaction():
+                self._store_results(jobs)
+                self._acknowledge(jobs)
+            self._on_safe(jobs)
+        else:
+            self._store_results(jobs)
+            self._publish_follow_ups(jobs)
+            self._on_safe(jobs)
+            self._acknowledge(jobs)
+        return jobs
+
+    # -- 1. results ------------------------------------------------------------------------------------
+
+    def _store_results(self, jobs: list[Job]) -> None:
+        wanted = [job for job in jobs if job.outcome.store]
+        if not wanted or self._store is None:
+            return
+        try:
+            self._store_safely([meta_of(job, self._hostname, self._extended) for job in wanted])
+        except CodecError:  # one of them cannot be written: find it, and say so in its place
+            for job in wanted:
+                self._store_alone(job)
+        except EngineError as error:
+            self._put_back(wanted, "the result could not be stored", error)
+
+    def _store_alone(self, job: Job) -> None:
+        try:
+            self._store_safely([meta_of(job, self._hostname, self._extended)])
+        except CodecError as error:
+            job.outcome = failed_instead(job, error)
+            try:
+                self._store_safely([meta_of(job, self._hostname, self._extended)])
+            except EngineError as second:
+                self._put_back([job], "the result could not be stored", second)
+        except EngineError as error:
+            self._put_back([job], "the result could not be stored", error)
+
+    def _store_safely(self, metas: list[ResultMeta]) -> None:
+        """Store, trying again while the store is out of reach. Raises its last error."""
+        store, pause_s = self._store, _PAUSE_FIRST_S
+        if store is None:
+            return
+        for attempt in range(_STORE_TRIES):
+            try:
+                store.store(metas)
+            except (ConnectionLost, ConnectionFailed, TransportClosed) as error:
+                if attempt + 1 == _STORE_TRIES:
+                    raise
+                log.warning("the result store is out of reach (%s): trying again in %g s", error, pause_s)
+                self._sign_of_life()
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+            else:
+                if attempt:
+                    log.info("the result store is back")
+                return
+
+    def store_now(self, metas: list[ResultMeta]) -> None:
+        """Store a state that is not an outcome (STARTED). A failure is logged: it holds nothing up."""
+        if self._store is None:
+            return
+        try:
+            self._store.store(metas)
+        except EngineError as error:
+            log.warning("could not store %s of task %s: %s", metas[0].status, metas[0].task_id, error)
+
+    # -- 2. what the tasks published -------------------------------------------------------------------
+
+    def _publish_follow_ups(self, jobs: list[Job]) -> None:
+        messages: list[Any] = []
+        owners: list[Job] = []
+        for job in jobs:
+            if job.outcome.publish and job.finish != REQUEUE:
+                messages += job.outcome.publish
+                owners += [job] * len(job.outcome.publish)
+        if not messages:
+            return
+        for owner, error in zip(owners, self._publish(messages), strict=True):
+            if error is not None and owner.finish != REQUEUE:
+                self._put_back([owner], "what it sent was not accepted by the broker", error)
+
+    # -- 3. acknowledgement ----------------------------------------------------------------------------
+
+    def _acknowledge(self, jobs: list[Job]) -> None:
+        transport = self._transport
+        done = [job.delivery for job in jobs if job.finish == ACK]
+        if done:
+            transport.ack(done)
+        if len(done) == len(jobs):
+            return
+        dropped = [job.delivery for job in jobs if job.finish == DROP]
+        if dropped:
+            transport.nack(dropped, requeue=False)
+        returned = [job.delivery for job in jobs if job.finish == REQUEUE]
+        if returned:
+            transport.nack(returned, requeue=True)
+
+    def _put_back(self, jobs: list[Job], why: str, error: Exception) -> None:
+        """They go back to their queue, after a pause: what failed now will most likely fail at once again."""
+        for job in jobs:
+            job.finish = REQUEUE
+        name = clean(jobs[0].message.task)
+        log.error("%s (%d messages go back to their queue, the first is %s): %s", why, len(jobs), name, error)
+        self._sign_of_life()
+        time.sleep(_PAUSE_FIRST_S)
