@@ -218,7 +218,7 @@ cdef int write_rare_value(WriteBuffer buffer, object value, object name) except 
     if isinstance(value, _Decimal):
         buffer.write_u8(c"D")
         return write_decimal(buffer, value, name)
-    raise EncodeError(f"{name!r}: a field table cannot hold a {type(value).__name__}")
+    raise EncodeError(f"{name!r}: a field table cannot hold a value of type {type(value).__name__}")
 
 
 cdef int write_int(WriteBuffer buffer, object value, object name) except -1:

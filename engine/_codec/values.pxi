@@ -102,7 +102,7 @@ cdef class Message:
     def __repr__(self):
         return (
             f"<Message exchange={self.exchange!r} routing_key={self.routing_key!r} "
-            f"content_type={self.content_type!r} body={len(self.body)} bytes>"
+            f"content_type={self.content_type!r} body={size_in_words(self.body)}>"
         )
 
     def __reduce__(self):
@@ -145,7 +145,7 @@ cdef class Delivery:
 
     def __init__(
         self,
-        bytes body=b"",
+        bytes body not None=b"",
         *,
         tag=0,
         epoch=0,
@@ -266,8 +266,13 @@ cdef class Delivery:
     def __repr__(self):
         return (
             f"<Delivery tag={self.tag!r} queue={self.queue!r} exchange={self.exchange!r} "
-            f"routing_key={self.routing_key!r} body={len(self._body)} bytes>"
+            f"routing_key={self.routing_key!r} body={size_in_words(self._body)}>"
         )
+
+
+cdef str size_in_words(object body):
+    """For a repr, which never fails and never shows what is in a message."""
+    return f"{len(body)} bytes" if isinstance(body, bytes) else type(body).__name__
 
 
 cdef object expiration_as_ms(object expiration):
@@ -304,7 +309,7 @@ cdef class Method:
 
     def __repr__(self):
         name = method_name(self.class_id, self.method_id)
-        if self.class_id == 10 and self.method_id < 40:  # start-ok and secure-ok hold the password
+        if self.class_id == 10 and (self.method_id < 40 or self.method_id == 70):  # some hold the password
             return f"<Method {name} channel={self.channel}>"
         return f"<Method {name} channel={self.channel} args={self.args!r}>"
 
