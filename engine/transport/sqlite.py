@@ -276,12 +276,10 @@ class SqliteTransport(Transport):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """A power cut takes back all of it or nothing, so it needs not wait for the disk."""
-        with self._using() as database:
-            try:
-                with database.write():
-                    yield
-            except apsw.FullError as error:
-                self._ballast.spend()
-                raise ConnectionLost(
-                    f"the disk is full: {self.path} could not be written; try again"
-                ) from error
+        try:
+            with self._using() as database, database.write():
+                yield
+        except ConnectionLost as error:
+            if isinstance(error.__cause__, apsw.FullError):
+                self._ballast.spend()  # for the next try
+            raise

@@ -71,7 +71,7 @@ class Claims:
         self._look_ms = 0
 
     def _own(self, connection: Any) -> int:
-        """This connection's owner id; in a write transaction, so that the lock comes before anybody reads it."""
+        """This connection's owner id; in a write transaction: the lock comes before anybody can read it."""
         if not self._owner and self._owners is not None:
             row = (os.getpid(), json_encode(list(self._names)).decode())
             connection.execute("INSERT INTO owners(pid, queues) VALUES(?, ?)", row)
@@ -188,15 +188,16 @@ class Claims:
         """(message id, owner) of those of this epoch."""
         return [(delivery.tag, self._owner) for delivery in deliveries if delivery.epoch == self._epoch]
 
-    def _settled(self, mine: Iterable[tuple[int, int]]) -> None:
-        self._prefetched.difference_update(row_id for row_id, _ in mine)
+    def _settle(self, database: Database, mine: Sequence[tuple[int, int]]) -> None:
+        """They are no longer held; not before it is committed."""
+        database.after_commit(lambda: self._prefetched.difference_update(row_id for row_id, _ in mine))
 
     def ack(self, database: Database, deliveries: Sequence[Delivery]) -> None:
         mine = self._mine(deliveries)
         if mine:
             with database.write() as connection:
                 connection.executemany(ACK, mine)
-            self._settled(mine)
+                self._settle(database, mine)
 
     def give_back(self, database: Database, deliveries: Sequence[Delivery]) -> None:
         """To their old places, one delivery older."""
@@ -205,7 +206,7 @@ class Claims:
             with database.write() as connection:
                 queues = [queue for row in mine for (queue,) in connection.execute(GIVE_BACK, row)]
                 self._gave_back(database, connection, queues)
-            self._settled(mine)
+                self._settle(database, mine)
             self._sure = True
 
     def reject(self, database: Database, deliveries: Sequence[Delivery]) -> None:
@@ -215,7 +216,7 @@ class Claims:
                 statement = "SELECT id, queue, envelope, body FROM messages WHERE id = ? AND owner = ?"
                 rows = [found for row in mine for found in connection.execute(statement, row)]
                 self._bury(database, connection, rows, "rejected")
-            self._settled(mine)
+                self._settle(database, mine)
 
     def park(self, database: Database, delivery: Delivery, due_at: float) -> None:
         mine = self._mine([delivery])
@@ -225,7 +226,7 @@ class Claims:
         with database.write() as connection:
             connection.executemany(PARK, ((due_ms, *row) for row in mine))
             database.after_commit(lambda: self._bell.ring(delivery.queue))
-        self._settled(mine)
+            self._settle(database, mine)
         self._sooner(due_ms)
 
     def _bury(self, database: Database, connection: Any, rows: Iterable[BuriedRow], reason: str) -> None:
