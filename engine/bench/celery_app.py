@@ -16,7 +16,7 @@ from engine.bench import tasks
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
-functions = tasks.Tasks(plan.folder)
+add_function, begin_function = tasks.make_tasks(plan.folder)
 
 app: Any = Celery("bench", broker=plan.broker, backend=plan.results)
 app.conf.update(
@@ -27,8 +27,8 @@ app.conf.update(
 )
 if plan.confirm and plan.broker.partition(":")[0] in ("amqp", "amqps", "pyamqp"):
     app.conf.broker_transport_options = {"confirm_publish": True}
-add: Any = app.task(functions.add, name=tasks.ADD)
-begin: Any = app.task(functions.begin, name=tasks.BEGIN)
+add: Any = app.task(add_function, name=tasks.ADD)
+begin: Any = app.task(begin_function, name=tasks.BEGIN)
 
 
 class CeleryClient:
@@ -81,7 +81,7 @@ def time_codec(count: int, pad: tuple[str, ...]) -> tuple[float, float]:
     start = time.perf_counter()
     for _ in range(count):
         received = Message()
-        received._load_properties(60, properties)
+        received._load_properties(60, properties, 0)
         loads(body, content_type, encoding)
     return encoded_s, time.perf_counter() - start
 

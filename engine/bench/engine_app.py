@@ -8,7 +8,7 @@ from engine.bench.codec_cost import time_codec
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
-functions = tasks.Tasks(plan.folder)
+add_function, begin_function = tasks.make_tasks(plan.folder)
 
 app = Engine(
     "bench",
@@ -20,8 +20,8 @@ app = Engine(
     task_lean_headers=plan.lean,
     producer_confirms=plan.confirm,
 )
-add = app.task(functions.add, name=tasks.ADD)
-begin = app.task(functions.begin, name=tasks.BEGIN)
+add = app.task(name=tasks.ADD)(add_function)
+begin = app.task(name=tasks.BEGIN)(begin_function)
 
 
 class EngineClient:

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 
 STOP_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 600.0
-_LOG_TAIL = 1_500  # characters of a dead process's log that are shown
+_LOG_TAIL = 400  # characters of a dead process's log that are shown
 
 
 class Process:

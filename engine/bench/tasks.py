@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.bench.tally import Tally
@@ -13,24 +14,24 @@ BEGIN = "bench.begin"
 BEGIN_SOCKET = "begin.sock"
 
 
-class Tasks:
-    """The task functions of one bench folder."""
+def make_tasks(folder: str) -> tuple[Callable[..., int], Callable[..., int]]:
+    """The task functions of one bench folder: `add` and `begin`."""
+    tally = Tally(Path(folder))
+    address = str(Path(folder) / BEGIN_SOCKET)
 
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
-        self._tally = Tally(self._folder)
-
-    def add(self, x: int, y: int, pad: str = "") -> int:
+    def add(x: int, y: int, pad: str = "") -> int:
         """Adds two numbers, and counts itself as ended."""
-        self._tally.add()
+        tally.add()
         return x + y
 
-    def begin(self, pad: str = "") -> int:
+    def begin(pad: str = "") -> int:
         """Tells the publisher, at once, that it has begun. The clock is the machine's own."""
         began_ns = time.monotonic_ns()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(str(began_ns).encode(), str(self._folder / BEGIN_SOCKET))
+            sender.sendto(str(began_ns).encode(), address)
         return began_ns
+
+    return add, begin
 
 
 class BeginListener:

@@ -57,9 +57,12 @@ def call(
     keywords = _json(kwargs_json, "--kwargs", dict) if kwargs_json is not None else {}
     app = load(path, broker)
     if not force:
-        _check_known(app, path, name)
+        _check_known(app, name)
     given = {key: value for key, value in options.items() if value is not None}
-    pending = app.send_task(name, args=arguments, kwargs=keywords, **given)
+    try:
+        pending = app.send_task(name, args=arguments, kwargs=keywords, **given)
+    except TypeError as error:  # arguments that the task does not take
+        raise click.UsageError(f"{name}: {error}") from None
     if not wait:
         _print_sent(pending.id, name, as_json)
         return ExitCode.OK
@@ -92,17 +95,13 @@ def _parse(text: str) -> Any:
     return json.loads(text)
 
 
-def _check_known(app: Engine, path: str, name: str) -> None:
-    import difflib
-
+def _check_known(app: Engine, name: str) -> None:
     from engine.errors import NotRegistered
 
-    names = sorted(task for task in app.tasks if not task.startswith("celery."))
-    if name in app.tasks:
-        return
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names[:20]) or 'none'}"
-    raise NotRegistered(f"no task {name!r} in {path}; {hint} --force sends it anyhow")
+    try:
+        app.find_task(name)
+    except NotRegistered as error:
+        raise NotRegistered(f"{error}; --force sends it anyhow") from None
 
 
 def _print_sent(task_id: str, name: str, as_json: bool) -> None:
