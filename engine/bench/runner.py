@@ -143,6 +143,10 @@ def notes(
         found.append("the broker's process cannot be seen from here, so its CPU is not in the table")
     if any(side.name == "celery" for side in sides):
         found.append("Celery acknowledges before the work by default, the engine after it")
+        if plan.lean:
+            found.append(
+                "the engine leaves out headers that say nothing; --full-headers sends all, as Celery does"
+            )
         if plan.confirm:
             found.append("Celery publishes with confirms here too (RabbitMQ), which it does not by default")
         if "publish-many" in workloads:
