@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 #: Kept between runs: made once, under a lock, and only when every package is in it.
-OLDER = Path(__file__).resolve().parents[2] / ".cache" / f"celery-5.6-py{sys.version_info[0]}{sys.version_info[1]}"
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+OLDER = CACHE / f"celery-5.6-py{sys.version_info[0]}{sys.version_info[1]}"
 OLDER_PACKAGES = ("celery==5.6.*", "kombu==5.6.*", "redis", "pyyaml", "msgpack", "brotli", "backports.zstd")
 
 
@@ -39,7 +40,7 @@ def _run(*command: str) -> None:
 
 def _older() -> str:
     python = OLDER / "bin" / "python"
-    OLDER.parent.mkdir(exist_ok=True)
+    CACHE.mkdir(exist_ok=True)
     with open(OLDER.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         finished = OLDER / "packages.txt"
