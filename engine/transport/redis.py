@@ -253,6 +253,7 @@ class RedisTransport(Transport):
 
     def _wait(self, session: RedisSession, remaining_s: float) -> bool:
         """Until there may be something to take; whether a wake descriptor ended it."""
+        session.settle()
         if self._changed or self._inbox:
             return False
         look_s = min(LOOK_EVERY_S, self._claims.renew_every_s, self._recovery.next_due_s())
@@ -267,8 +268,7 @@ class RedisTransport(Transport):
         return False
 
     def _look_after(self, session: RedisSession) -> None:
-        """What is due now and then: settling replies, renewing, recovering."""
-        session.settle()
+        """What is due now and then: renewing, recovering."""
         self._claims.renew_if_due(session)
         if self._recovery.is_due(LOOK_EVERY_S):
             self._recovery.recover(session)

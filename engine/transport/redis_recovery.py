@@ -1,4 +1,4 @@
-"""Gives back what nobody holds any more: expired leases, what has fallen due, kombu's timeouts, dead siblings.
+"""Gives back what nobody holds any more: lapsed leases, what has fallen due, kombu's timeouts, dead siblings.
 
 One script does it all for the fleet, at a bounded rate. Beside it each process looks after its own host: the
 owner tokens of this host whose process is gone are released at once (redis_owner.py), so a killed child's

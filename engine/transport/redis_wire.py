@@ -28,6 +28,7 @@ logger = logging.getLogger("engine.transport.redis")
 
 _RECEIVE_BYTES = 256 * 1024
 _AUTH_ERRORS = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 Push = Callable[[list[Any]], None]
 
 
@@ -74,6 +75,9 @@ class RedisWire:
         self._reply_error: type[Exception] = Exception
         self._protocol_error: type[Exception] = Exception
         self._push_type: type[list[Any]] = list
+        self._pollers: dict[int, select.poll] = {}
+        self._waiter: select.poll | None = None
+        self._waited_for: tuple[int, ...] = ()
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -101,7 +105,7 @@ class RedisWire:
             self._log_in()
         except ConnectionLost as error:
             raise ConnectionFailed(f"Redis at {self.address} broke the connection: {error}") from None
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             self.abandon()
             raise ConnectionFailed(f"cannot connect to Redis at {self.address}: {error}") from error
         except BaseException:
@@ -118,9 +122,12 @@ class RedisWire:
             plain = socket.create_connection((address.host, address.port), self.connect_timeout)
             self._tune(plain)
         if address.tls is None:
+            plain.setblocking(False)
             return plain
         try:
-            return address.tls.wrap_socket(plain, server_hostname=address.host)
+            wrapped = address.tls.wrap_socket(plain, server_hostname=address.host)
+            wrapped.setblocking(False)
+            return wrapped
         except BaseException:
             plain.close()
             raise
@@ -164,6 +171,7 @@ class RedisWire:
     def abandon(self) -> None:
         """Close the descriptor without a word. Never raises."""
         opened, self._socket = self._socket, None
+        self._pollers, self._waiter = {}, None
         if opened is not None:
             with contextlib.suppress(OSError):
                 opened.close()
@@ -172,13 +180,29 @@ class RedisWire:
 
     def send(self, data: bytes) -> None:
         """Hand bytes to the kernel. Raises ConnectionLost, TransportClosed."""
-        if self._socket is None:
+        opened = self._socket
+        if opened is None:
             raise TransportClosed("this Redis connection is closed: connect first")
         try:
-            self._socket.settimeout(self.reply_timeout)
-            self._socket.sendall(data)
-        except (OSError, ssl.SSLError) as error:
+            sent = opened.send(data)
+        except _WOULD_BLOCK:
+            sent = 0
+        except OSError as error:
             raise self._lost(error) from error
+        if sent < len(data):
+            self._send_rest(opened, memoryview(data)[sent:])
+
+    def _send_rest(self, opened: socket.socket, rest: memoryview) -> None:
+        """The socket is full: wait for it, piece by piece."""
+        while rest:
+            if not self._ready(select.POLLOUT, self.reply_timeout):
+                raise self._lost("it takes no more bytes")
+            try:
+                rest = rest[opened.send(rest) :]
+            except _WOULD_BLOCK:
+                continue
+            except OSError as error:
+                raise self._lost(error) from error
 
     def reply(self, timeout: float | None = None) -> Any:
         """The next reply; an error reply is returned, not raised. Raises ConnectionLost."""
@@ -205,23 +229,23 @@ class RedisWire:
 
     def poll_pushes(self) -> None:
         """Read what has come without waiting; pushes go to ``on_push``. Only while no reply is due."""
-        while self._next() is not Ellipsis:
-            logger.error("Redis at %s sent a reply nobody asked for", self.address)
-        while self._readable() and self._read_now():
+        while True:
             while self._next() is not Ellipsis:
                 logger.error("Redis at %s sent a reply nobody asked for", self.address)
+            if not self._receive():
+                return
 
     def wait(self, timeout: float, wake_fds: Iterable[int] = ()) -> bool:
         """Until something came from the server, a wake descriptor is readable, or the timeout.
 
         Whether a wake descriptor is readable."""
-        own = self.fileno()
-        poller = select.poll()
-        poller.register(own, select.POLLIN)
-        for fd in wake_fds:
-            poller.register(fd, select.POLLIN)
+        own, key = self.fileno(), tuple(wake_fds)
+        if self._waiter is None or self._waited_for != key:
+            self._waiter, self._waited_for = select.poll(), key
+            for fd in (own, *key):
+                self._waiter.register(fd, select.POLLIN)
         wait_ms = 0 if self._pending_tls() else math.ceil(max(0.0, timeout) * 1000)
-        return any(fd != own for fd, _ in poller.poll(wait_ms))
+        return any(fd != own for fd, _ in self._waiter.poll(wait_ms))
 
     def _next(self) -> Any:
         """The next parsed reply, or Ellipsis when more bytes are needed; pushes are dealt with."""
@@ -237,24 +261,23 @@ class RedisWire:
     def _pending_tls(self) -> bool:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
-    def _readable(self) -> bool:
-        if self._pending_tls():
-            return True
-        poller = select.poll()
-        poller.register(self.fileno(), select.POLLIN)
-        return bool(poller.poll(0))
+    def _ready(self, events: int, timeout: float) -> bool:
+        poller = self._pollers.get(events)
+        if poller is None:
+            poller = self._pollers[events] = select.poll()
+            poller.register(self.fileno(), events)
+        return bool(poller.poll(math.ceil(max(0.0, timeout) * 1000)))
 
-    def _read_now(self) -> bool:
-        """Feed what is there without waiting; False when it was nothing (a TLS record without data)."""
+    def _receive(self) -> bool:
+        """Feed what is there without waiting; False when there is nothing. Raises ConnectionLost."""
         opened = self._socket
         if opened is None:
-            return False
+            raise TransportClosed("this Redis connection is closed: connect first")
         try:
-            opened.settimeout(0.0)
             data = opened.recv(_RECEIVE_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except _WOULD_BLOCK:
             return False
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             raise self._lost(error) from error
         if not data:
             raise self._lost("closed by the server")
@@ -262,18 +285,12 @@ class RedisWire:
         return True
 
     def _read(self, deadline_mono_s: float) -> None:
-        if self._socket is None:
-            raise TransportClosed("this Redis connection is closed: connect first")
-        try:
-            self._socket.settimeout(max(0.001, deadline_mono_s - time.monotonic()))
-            data = self._socket.recv(_RECEIVE_BYTES)
-        except TimeoutError:
-            raise self._lost("no answer in time") from None
-        except (OSError, ssl.SSLError) as error:
-            raise self._lost(error) from error
-        if not data:
-            raise self._lost("closed by the server")
-        self._reader.feed(data)
+        """Feed at least something. Raises ConnectionLost when nothing comes in time."""
+        while True:
+            if not self._pending_tls() and not self._ready(select.POLLIN, deadline_mono_s - time.monotonic()):
+                raise self._lost("no answer in time")
+            if self._receive():
+                return
 
     def _lost(self, why: object) -> ConnectionLost:
         self.abandon()
