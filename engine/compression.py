@@ -192,7 +192,7 @@ def _decompress_brotli(body: bytes, limit_bytes: int) -> bytes:
             room -= len(part)
             if room < 0:
                 raise _too_large(limit_bytes)
-            if not part and stream.can_accept_more_data():
+            if not part and not stream.is_finished():
                 raise _damaged(BROTLI, "it ends too early")
             parts.append(part)
     except TypeError:  # no output_buffer_limit: no bound could be kept
