@@ -6,11 +6,12 @@ what it does not hold itself from its `TaskMessage`, so making one for each task
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from typing import Any
 
-from engine.codec import TaskMessage
+from engine.codec import Delivery, TaskMessage
 from engine.errors import ConfigurationError
 
 _EMPTY_MESSAGE = TaskMessage("", "")
@@ -22,18 +23,18 @@ class Context:
     Attributes:
         called_directly: the task was called as a plain function: no message, no worker.
         is_eager: run by ``apply``, in the caller's process.
-        delivery_info: exchange, routing_key, priority, redelivered of its delivery.
+        delivery: the delivery it came with, in a worker.
+        delivery_info: exchange, routing_key, priority and redelivered of that delivery.
         hostname: the worker's name.
         outbox: in a worker, the list of messages to publish before the acknowledgement; else None.
         children: the results of the tasks it sent.
-        properties: the message's other properties.
+        properties: the delivery's other properties.
     """
 
     called_directly = True
     is_eager = False
     hostname: str | None = None
-    delivery_info: Mapping[str, Any] | None = None
-    properties: Mapping[str, Any] | None = None
+    delivery: Delivery | None = None
     outbox: list[Any] | None = None
     logfile: str | None = None
     loglevel: int | None = None
@@ -43,7 +44,7 @@ class Context:
     def __init__(self, message: TaskMessage | None = None, **fields: Any) -> None:
         self.message = _EMPTY_MESSAGE if message is None else message
         if fields:
-            self.__dict__.update(fields)
+            self.update(fields)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -59,7 +60,8 @@ class Context:
 
     def update(self, *values: Mapping[str, Any], **more: Any) -> None:
         for mapping in (*values, more):
-            self.__dict__.update(mapping)
+            for name, value in mapping.items():
+                self.__dict__["_delivery_info" if name == "delivery_info" else name] = value
 
     @property
     def children(self) -> list[Any]:
@@ -68,12 +70,34 @@ class Context:
         return self._children
 
     @property
+    def delivery_info(self) -> dict[str, Any]:
+        given: dict[str, Any] | None = self.__dict__.get("_delivery_info")
+        if given is None:
+            given = self.__dict__["_delivery_info"] = _delivery_info(self.delivery)
+        return given
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        return {} if self.delivery is None else self.delivery.properties
+
+    @property
     def priority(self) -> int | None:
-        return (self.delivery_info or {}).get("priority")
+        return self.delivery_info.get("priority")
 
     def children_as_tuples(self) -> list[Any]:
         """The children as a result's meta stores them."""
         return [child.as_tuple() for child in self._children] if self._children else []
+
+
+def _delivery_info(delivery: Delivery | None) -> dict[str, Any]:
+    if delivery is None:
+        return {}
+    return {
+        "exchange": delivery.exchange,
+        "routing_key": delivery.routing_key,
+        "priority": delivery.properties.get("priority"),
+        "redelivered": delivery.redelivered,
+    }
 
 
 def _getter(name: str) -> Callable[[TaskMessage], Any]:
@@ -171,7 +195,7 @@ def current_task() -> Any:
 
 _app: Any = None
 _shared: list[Callable[[Any], Any]] = []
-_apps: list[Any] = []
+_apps: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def set_current_app(app: Any) -> None:
@@ -185,3 +209,21 @@ def current_app() -> Any:
     if _app is None:
         raise ConfigurationError("there is no app yet: make one with app = Engine()")
     return _app
+
+
+def adopt(app: Any) -> None:
+    """An app was made: tasks shared later are registered in it too."""
+    _apps.add(app)
+
+
+def share_task(make: Callable[[Any], Any]) -> None:
+    """``make(app)`` registers a task in every app, those there are and those to come."""
+    _shared.append(make)
+    for app in list(_apps):
+        if app._finalized:
+            make(app)
+
+
+def shared_tasks() -> list[Callable[[Any], Any]]:
+    """What registers the shared tasks, for an app that is being finalized."""
+    return list(_shared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from engine.codec import Delivery, json_encode
+from engine.codec import Delivery, json_decode, json_encode
 
 JSON = "application/json"
 
@@ -31,7 +31,7 @@ def write_body(
     else:
         from engine.serialization import dumps
 
-        content_type, content_encoding, data = dumps(body, serializer)
+        content_type, content_encoding, data = dumps(body, serializer, write_json=json_encode)
     if not compression:
         return data, content_type, content_encoding, None
     from engine.serialization import compress
@@ -57,4 +57,4 @@ def read_body(delivery: Delivery, accept: Collection[str] | None, limit: int) ->
     from engine.serialization import loads
 
     body = unpacked(delivery, limit)
-    return loads(body, delivery.content_type, delivery.content_encoding, accept)
+    return loads(body, delivery.content_type, delivery.content_encoding, accept, read_json=json_decode)

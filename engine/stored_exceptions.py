@@ -50,6 +50,7 @@ def exception_from_stored(stored: Any) -> BaseException:
     arguments = tuple(message) if isinstance(message, (list, tuple)) else (message,)
     kind = _loaded_class(name, module)
     if kind is not None:
+        error: BaseException | None
         try:
             error = kind(*arguments)
         except Exception:  # noqa: BLE001 - a constructor with other arguments than Exception's

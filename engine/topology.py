@@ -56,6 +56,18 @@ class Topology:
         """The queues a worker reads: ``names``, else those of task_queues, else the default queue."""
         return [self.queue_spec(name) for name in (names or self._default_names)]
 
+    def known_queue(self, name: str) -> QueueSpec | None:
+        """`queue_spec`, or None where that would raise."""
+        try:
+            return self.queue_spec(name)
+        except QueueNotFound:
+            return None
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a task's route depends on nothing but its name and the options of the call."""
+        return self._static
+
     @property
     def queues(self) -> dict[str, QueueSpec]:
         """Every queue known so far."""

@@ -1,0 +1,137 @@
+"""`Engine`: one app, that is its settings, its tasks, and this process's connections.
+
+Rules: making an app connects to nothing and reads no file; everything that holds a connection belongs to one
+process (and, for result stores, to one thread) and is made anew after a fork. The app is made of layers, one
+a module: settings, broker, tasks, messages, and here the face that users see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from engine import context as running
+from engine.app_messages import AppMessages
+from engine.async_result import AsyncResult as Result
+from engine.canvas import signature
+from engine.codec import TaskMessage
+from engine.context import Context
+from engine.group_result import GroupResult as Results
+from engine.model import Outcome
+from engine.outbox import Outbox
+from engine.runner import run_task
+from engine.signature import Signature
+from engine.task import Task as BaseTask
+
+
+class Engine(AppMessages):
+    """An app.
+
+    Args:
+        main: the name under which tasks of the program's main module are known (default: its file's name).
+        broker: `broker_url`.
+        backend: `result_backend`.
+        config_source: a module, its name, an object or a mapping with settings.
+        include: modules with tasks that a worker imports.
+        namespace: the prefix of the settings in ``config_source``.
+        set_as_current: let code that names no app use this one.
+        **settings: any setting.
+    """
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | Sequence[str] | None = None,
+        backend: str | None = None,
+        config_source: Any = None,
+        include: Sequence[str] = (),
+        namespace: str | None = None,
+        set_as_current: bool = True,
+        **settings: Any,
+    ) -> None:
+        named = {"broker_url": broker, "result_backend": backend, "include": include}
+        settings.update({name: value for name, value in named.items() if value})
+        super().__init__(main, settings, config_source, namespace)
+        if set_as_current:
+            running.set_current_app(self)
+        running.adopt(self)
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.main or '__main__'} with {len(self._tasks)} tasks>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an app cannot be pickled: import it where it is needed")
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - Celery's name
+        """The class that tasks are made of."""
+        return self.task_cls
+
+    def run_task(self, task: BaseTask[Any, Any], request: Context, message: TaskMessage) -> Outcome:
+        """`engine.runner.run_task` for this app."""
+        return run_task(self, task, request, message)
+
+    # -- calls and results -----------------------------------------------------------------------------
+
+    def signature(self, *args: Any, **kwargs: Any) -> Signature:
+        """A signature that belongs to this app."""
+        return signature(*args, app=self, **kwargs)
+
+    subtask = signature
+
+    def AsyncResult(self, id: str, **options: Any) -> Result[Any]:  # noqa: N802 - Celery's names
+        """The result of the task with that id."""
+        options.setdefault("app", self)
+        return self.result_cls(id, **options)
+
+    def GroupResult(self, id: str, results: Any = (), **options: Any) -> Results:  # noqa: N802
+        """The results of a group."""
+        options.setdefault("app", self)
+        return Results(id, results, **options)
+
+    @property
+    def current_task(self) -> BaseTask[Any, Any] | None:
+        """The task that is running here."""
+        return cast("BaseTask[Any, Any] | None", running.current_task())
+
+    @property
+    def current_worker_task(self) -> BaseTask[Any, Any] | None:
+        """The same, unless it was called as a plain function."""
+        request = running.current_request()
+        return None if request is None or request.called_directly else self.current_task
+
+    def add_to_parent(self, result: Any) -> None:
+        """Remember a result as a child of the task that is running here."""
+        task = self.current_worker_task
+        if task is not None:
+            task.add_trail(result)
+
+    def set_current(self) -> None:
+        """Let code that names no app use this one."""
+        running.set_current_app(self)
+
+    set_default = set_current
+
+    @contextmanager
+    def batch(self, producer: Any = None) -> Iterator[Any]:
+        """Calls made with ``producer=`` what this yields are published together at the end.
+
+        Raises the first error when one of them could not be published."""
+        box = Outbox()
+        yield box
+        if isinstance(producer, Outbox):
+            producer.messages.extend(box.messages)
+            producer.declared.update(box.declared)
+        elif box.messages:
+            policy = self.publish_policy
+            for error in (producer or self.producer).publish_messages(box.messages, policy=policy):
+                if error is not None:
+                    raise error

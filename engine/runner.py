@@ -1,0 +1,244 @@
+"""`run_task`: one run of one task, from its hooks to its `Outcome`. No transport, no clock limits, no store.
+
+Rules: whatever user code raises becomes an outcome, except KeyboardInterrupt and its like; ``sys.exit()`` in
+a task fails the task, it does not end the worker; everything that is to be published because of the run (a
+retry, callbacks, the chain's next step) is in ``Outcome.publish``, so that it can be confirmed before the
+acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from engine import context as running
+from engine import coroutines
+from engine.canvas import group
+from engine.codec import TaskMessage
+from engine.context import Context
+from engine.errors import CodecError, Ignore, Reject, Retry
+from engine.model import Outcome
+from engine.outbox import Outbox
+from engine.retrying import autoretry
+from engine.signature import Signature, signature
+from engine.task import Task, overrides
+
+logger = logging.getLogger(__name__)
+
+#: what a task may raise and fail by; the rest (KeyboardInterrupt, GeneratorExit) goes through
+_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+
+
+class ErrorInfo:
+    """An exception with its formatted traceback, as the hooks get it (``einfo``)."""
+
+    def __init__(self, exception: BaseException, text: str) -> None:
+        self.exception = exception
+        self.type = type(exception)
+        self.traceback = text
+        self.exc_info = (self.type, exception, exception.__traceback__)
+        self.internal = False
+
+    def __str__(self) -> str:
+        return self.traceback
+
+    def __repr__(self) -> str:
+        return f"<ErrorInfo: {self.exception!r}>"
+
+
+def run_task(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> Outcome:
+    """Run the task once. Raises nothing that user code raised as an error."""
+    started = time.perf_counter()
+    token = running.push(task, ctx)
+    try:
+        outcome = _run(app, task, ctx, message)
+        if overrides(task, "after_return"):
+            _after_return(task, message, outcome)
+    finally:
+        running.pop(token)
+    if ctx.outbox:
+        outcome.publish = [*ctx.outbox, *outcome.publish]
+        ctx.outbox = []
+    outcome.runtime_s = time.perf_counter() - started
+    return outcome
+
+
+def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> Outcome:
+    try:
+        if overrides(task, "before_start"):
+            task.before_start(message.id, message.args, message.kwargs)
+        function = task if overrides(task, "__call__") else task.run
+        result = function(*message.args, **message.kwargs)
+        if inspect.iscoroutine(result):
+            result = coroutines.run(result)
+    except _FAILURES as error:
+        return _raised(app, task, ctx, message, error)
+    if message.callbacks or message.chain or message.chord:
+        try:
+            following = _follow_up(app, task, ctx, message, result)
+        except CodecError as error:  # the result cannot be an argument of what follows
+            return _failed(app, task, ctx, message, error)
+    else:
+        following = []
+    if overrides(task, "on_success"):
+        _call_hook(task, message, "on_success", result, message.id, message.args, message.kwargs)
+    return Outcome("SUCCESS", result, store=not _ignores(task, message), publish=following)
+
+
+def _raised(
+    app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage, error: BaseException
+) -> Outcome:
+    if isinstance(error, Reject):
+        return Outcome("REJECTED", error, store=False, requeue=error.requeue)
+    if isinstance(error, Ignore):
+        return Outcome("IGNORED", error, store=False)
+    if not isinstance(error, Retry):
+        error = autoretry(task, error)
+    if isinstance(error, Reject):  # the retry could not be published
+        return Outcome("REJECTED", error, store=False, requeue=error.requeue)
+    if isinstance(error, Retry):
+        return _retried(task, message, error)
+    return _failed(app, task, ctx, message, error)
+
+
+def _retried(task: Task[Any, Any], message: TaskMessage, error: Retry) -> Outcome:
+    text = format_traceback(error)
+    if overrides(task, "on_retry"):
+        info = ErrorInfo(error, text)
+        _call_hook(task, message, "on_retry", error.exc, message.id, message.args, message.kwargs, info)
+    stored = error.exc if error.exc is not None else error
+    return Outcome("RETRY", stored, text, store=_stores_errors(task, message))
+
+
+def _failed(
+    app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage, error: BaseException
+) -> Outcome:
+    text = format_traceback(error)
+    outcome = Outcome("FAILURE", error, text, store=_stores_errors(task, message))
+    if message.errbacks:
+        outcome.publish = call_errbacks(app, ctx, message, error, text)
+    if overrides(task, "on_failure"):
+        info = ErrorInfo(error, text)
+        _call_hook(task, message, "on_failure", error, message.id, message.args, message.kwargs, info)
+    return outcome
+
+
+def _after_return(task: Task[Any, Any], message: TaskMessage, outcome: Outcome) -> None:
+    info = None
+    if isinstance(outcome.result, BaseException):
+        info = ErrorInfo(outcome.result, outcome.traceback or "")
+    _call_hook(
+        task,
+        message,
+        "after_return",
+        outcome.state,
+        outcome.result,
+        message.id,
+        message.args,
+        message.kwargs,
+        info,
+    )
+
+
+def _call_hook(task: Task[Any, Any], message: TaskMessage, hook: str, *args: Any) -> None:
+    """The outcome is decided: what a hook raises is logged, and changes nothing."""
+    try:
+        getattr(task, hook)(*args)
+    except Exception:
+        logger.exception("task %s[%s]: its %s hook raised", message.task, message.id, hook)
+
+
+def _ignores(task: Task[Any, Any], message: TaskMessage) -> bool:
+    return bool(message.ignore_result or task.ignore_result)
+
+
+def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:
+    return bool(not _ignores(task, message) or task.store_errors_even_if_ignored)
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback without the frames of this module, which tell a user nothing."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+_OWN_MODULES = frozenset({__name__, coroutines.__name__, "asyncio.base_events"})
+
+
+# -- what follows --------------------------------------------------------------------------------------
+
+
+def _follow_up(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage, result: Any) -> list[Any]:
+    """The messages of the callbacks and of the chain's next step."""
+    if message.chord:
+        logger.error(
+            "task %s[%s] is part of a chord, which is not implemented here: its body will not be called",
+            message.task,
+            message.id,
+        )
+    given: dict[str, Any] = {"parent_id": message.id, "root_id": message.root_id or message.id}
+    if app.conf.task_inherit_parent_priority:
+        given["priority"] = ctx.priority
+    box = Outbox()
+    for callback in message.callbacks or ():
+        _start(app, ctx, signature(callback, app=app), (result,), given, box)
+    chain = message.chain
+    if chain:
+        after = {**given, "chain": list(chain[:-1]) or None}
+        _start(app, ctx, signature(chain[-1], app=app), (result,), after, box)
+    return box.messages
+
+
+def call_errbacks(
+    app: Any, ctx: Context, message: TaskMessage, error: BaseException, text: str | None
+) -> list[Any]:
+    """Call the error callbacks that this process knows and that take (request, exc, traceback); the messages
+    of the others, which get the id of the failed task."""
+    box = Outbox()
+    given = {"parent_id": message.id, "root_id": message.root_id or message.id}
+    for errback in message.errbacks or ():
+        try:
+            sig = signature(errback, app=app)
+            if _takes_request(app, sig):
+                sig(ctx, error, text)
+            else:
+                _start(app, ctx, sig, (message.id,), given, box)
+        except Exception:
+            logger.exception("task %s[%s]: its error callback %r raised", message.task, message.id, errback)
+    return box.messages
+
+
+def _takes_request(app: Any, sig: Signature) -> bool:
+    """Celery's rule: a registered function that is not bound and takes more than one further argument."""
+    task = app.tasks.get(sig.task)
+    if task is None or task.bound or isinstance(sig, group) or sig.subtask_type:
+        return False
+    try:
+        parameters = inspect.signature(task.run).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return True
+    positional = sum(1 for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return positional - (0 if sig.immutable else len(sig.args)) > 1
+
+
+def _start(
+    app: Any, ctx: Context, sig: Signature, args: Sequence[Any], options: dict[str, Any], box: Outbox
+) -> None:
+    """Send the signature into ``box``, or run it at once when the task itself ran eagerly."""
+    if ctx.is_eager:
+        rest = options.get("chain")
+        eager = {name: value for name, value in options.items() if name != "chain"}
+        ctx.children.append(sig.apply(args, chain=rest, **eager) if rest else sig.apply(args, **eager))
+        return
+    result = sig.apply_async(args, producer=box, add_to_parent=False, **options)
+    if result is not None:
+        ctx.children.append(result)
