@@ -51,10 +51,10 @@ def run(
 ) -> Report:
     """Run all of it. Raises ConfigurationError before anything started, EngineError when a process fails."""
     check(plan)
-    for side in sides:
-        side.check(plan)
     with tempfile.TemporaryDirectory(prefix="engine-bench-") as folder:
         plan = _with_broker(plan, Path(folder))
+        for side in sides:
+            side.check(plan)
         broker = find_broker(plan.broker)
         if workloads != ["codec"]:
             open_transport(plan.broker).close()  # a broker that is down is told now, in one line

@@ -38,8 +38,9 @@ class BeginListener:
     """The publisher's end: when the task it has just sent began."""
 
     def __init__(self, folder: str, timeout_s: float) -> None:
+        self._path = Path(folder) / BEGIN_SOCKET
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(Path(folder) / BEGIN_SOCKET))
+        self._socket.bind(str(self._path))
         self._socket.settimeout(timeout_s)
 
     def wait_ns(self) -> int:
@@ -48,3 +49,4 @@ class BeginListener:
 
     def close(self) -> None:
         self._socket.close()
+        self._path.unlink()

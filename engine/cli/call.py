@@ -8,6 +8,7 @@ import click
 
 from engine.cli.exit_codes import ExitCode
 from engine.cli.target import app_option, broker_option, load, split_app
+from engine.errors import ConfigurationError, NotRegistered
 
 if TYPE_CHECKING:
     from engine.app import Engine
@@ -62,7 +63,7 @@ def call(
     try:
         pending = app.send_task(name, args=arguments, kwargs=keywords, **given)
     except TypeError as error:  # arguments that the task does not take
-        raise click.UsageError(f"{name}: {error}") from None
+        raise ConfigurationError(f"{name}: {error}") from None
     if not wait:
         _print_sent(pending.id, name, as_json)
         return ExitCode.OK
@@ -96,8 +97,6 @@ def _parse(text: str) -> Any:
 
 
 def _check_known(app: Engine, name: str) -> None:
-    from engine.errors import NotRegistered
-
     try:
         app.find_task(name)
     except NotRegistered as error:

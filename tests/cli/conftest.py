@@ -21,7 +21,6 @@ app = Engine("shop")
 
 @app.task
 def add(x, y):
-    print("adding")
     return x + y
 
 
