@@ -37,7 +37,7 @@ class Backend:
 
     @property
     def capabilities(self) -> Capabilities:
-        return transport_class(self.url).capabilities
+        return transport_class(self.url)(self.url).capabilities
 
     def open(self, **options: Any) -> Transport:
         """A connected transport of its own; closed after the test."""
