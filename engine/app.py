@@ -7,9 +7,9 @@ a module: settings, broker, tasks, messages, and here the face that users see.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from engine import context as running
 from engine.app_messages import AppMessages
@@ -18,11 +18,14 @@ from engine.canvas import signature
 from engine.codec import TaskMessage
 from engine.context import Context
 from engine.group_result import GroupResult as Results
+from engine.group_result import result_from_tuple
 from engine.model import Outcome
 from engine.outbox import Outbox
-from engine.runner import run_task
 from engine.signature import Signature
 from engine.task import Task as BaseTask
+
+if TYPE_CHECKING:
+    from engine.amqp import AMQP
 
 
 class Engine(AppMessages):
@@ -71,13 +74,36 @@ class Engine(AppMessages):
         self.close()
 
     @property
+    def amqp(self) -> AMQP:
+        """Celery's face of queues, routes and messages."""
+        from engine.amqp import AMQP
+
+        return AMQP(self)
+
+    @property
     def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - Celery's name
         """The class that tasks are made of."""
         return self.task_cls
 
     def run_task(self, task: BaseTask[Any, Any], request: Context, message: TaskMessage) -> Outcome:
         """`engine.runner.run_task` for this app."""
+        from engine.runner import run_task
+
         return run_task(self, task, request, message)
+
+    def apply_task(
+        self,
+        task: BaseTask[Any, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        task_id: str | None,
+        throw: bool | None,
+        options: dict[str, Any],
+    ) -> Result[Any]:
+        """`Task.apply`: run it here as a worker would."""
+        from engine.eager import apply_task
+
+        return apply_task(task, args, kwargs, task_id, throw, options)
 
     # -- calls and results -----------------------------------------------------------------------------
 
@@ -96,6 +122,10 @@ class Engine(AppMessages):
         """The results of a group."""
         options.setdefault("app", self)
         return Results(id, results, **options)
+
+    def result_from_tuple(self, stored: Any) -> Any:
+        """A result from the plain form in which it is stored."""
+        return result_from_tuple(stored, self)
 
     @property
     def current_task(self) -> BaseTask[Any, Any] | None:

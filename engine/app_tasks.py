@@ -66,16 +66,17 @@ class AppTasks(AppBroker):
         base: type[Task[Any, Any]] | None = ...,
         **options: Any,
     ) -> Callable[[Callable[..., Any]], Task[..., Any]]: ...
-    def task(self, function: Any = None, /, *, bind: bool = False, **options: Any) -> Any:
+    def task(self, *given: Any, **options: Any) -> Any:
         """Register a function as a task: ``@app.task`` or ``@app.task(bind=True, ...)``.
 
         ``bind`` passes the task as first argument; ``name`` and ``base`` are its name and class; every other
         option is an attribute of the task."""
-        if function is None:
-            return lambda given: self._register_function(given, bind, dict(options))
-        if not callable(function):
+        bind = bool(options.pop("bind", False))
+        if not given:
+            return lambda function: self._register_function(function, bind, dict(options))
+        if len(given) > 1 or not callable(given[0]):
             raise TypeError("app.task takes a function; give options by name: @app.task(bind=True)")
-        return self._register_function(function, bind, dict(options))
+        return self._register_function(given[0], bind, dict(options))
 
     def _register_function(
         self, function: Callable[..., Any], bound: bool, options: dict[str, Any]

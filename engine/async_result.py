@@ -6,7 +6,6 @@ waits could be the one that should work; exceptions come back as `engine.stored_
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar, cast
@@ -117,6 +116,8 @@ class AsyncResult(Generic[R]):
     async def _await(self) -> R:
         """Other coroutines run meanwhile. A store that takes results away as it reads them (rpc) is asked
         from this thread, since the reply queue is this thread's; others wait in a thread of asyncio's."""
+        import asyncio  # late: it takes longer to import than all of this package
+
         if self.ignored:
             return cast("R", None)
         meta = self._ready_meta()
@@ -185,9 +186,7 @@ class AsyncResult(Generic[R]):
     @property
     def children(self) -> list[Any]:
         """The results of the tasks it sent."""
-        from engine.group_result import result_from_tuple
-
-        return [result_from_tuple(child, self.app) for child in self._current().children]
+        return [self.app.result_from_tuple(child) for child in self._current().children]
 
     @property
     def name(self) -> str | None:

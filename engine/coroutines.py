@@ -1,17 +1,20 @@
 """``async def`` tasks: run to their end on one event loop a process (and thread).
 
 A task that is interrupted (a soft time limit raised by a signal handler) is cancelled and waited for, so that
-its ``finally`` blocks run and nothing of it is left on the loop.
+its ``finally`` blocks run and nothing of it is left on the loop. asyncio is imported when it is needed: that
+takes longer than importing all of this package.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -20,6 +23,8 @@ _local = threading.local()
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """The coroutine's result. Inside a running loop it gets a thread of its own."""
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -28,6 +33,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _loop() -> asyncio.AbstractEventLoop:
+    import asyncio
+
     loop: asyncio.AbstractEventLoop | None = getattr(_local, "loop", None)
     if loop is None or _local.pid != os.getpid() or loop.is_closed():
         loop = _local.loop = asyncio.new_event_loop()
@@ -36,6 +43,8 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
     loop = _loop()
     task = loop.create_task(coroutine)
     try:
@@ -49,6 +58,8 @@ def _run_here(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
     """For eager calls inside a coroutine: the loop that runs there cannot be entered again."""
+    import asyncio
+
     outcome: list[Any] = []
     context = contextvars.copy_context()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -55,6 +54,8 @@ class GroupResult:
         return self._await().__await__()
 
     async def _await(self) -> list[Any]:
+        import asyncio
+
         return list(await asyncio.gather(*(_awaited(result) for result in self.results)))
 
     def ready(self) -> bool:

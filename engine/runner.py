@@ -8,7 +8,6 @@ acknowledgement.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import time
@@ -30,8 +29,8 @@ from engine.task import Task, overrides
 
 logger = logging.getLogger(__name__)
 
-#: what a task may raise and fail by; the rest (KeyboardInterrupt, GeneratorExit) goes through
-_FAILURES = (Exception, SystemExit, asyncio.CancelledError)
+#: what a task may not fail by: these go through
+_NOT_FAILURES = (KeyboardInterrupt, GeneratorExit)
 
 
 class ErrorInfo:
@@ -76,7 +75,9 @@ def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> 
         result = function(*message.args, **message.kwargs)
         if inspect.iscoroutine(result):
             result = coroutines.run(result)
-    except _FAILURES as error:
+    except _NOT_FAILURES:
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit and CancelledError included
         return _raised(app, task, ctx, message, error)
     if message.callbacks or message.chain or message.chord:
         try:

@@ -205,10 +205,8 @@ class Task(Generic[P, R]):
         """Run it here as a worker would, callbacks and retries included; an EagerResult.
 
         ``throw`` lets its exceptions through (default: task_eager_propagates)."""
-        from engine.eager import apply_task
-
         options.update(link=link, link_error=link_error, retries=retries)
-        return apply_task(self, args or (), kwargs or {}, task_id, throw, options)
+        return self.app.apply_task(self, args or (), kwargs or {}, task_id, throw, options)
 
     def signature(self, args: Any = None, *positional: Any, **named: Any) -> Signature:
         """A signature of it; see `engine.signature`."""
