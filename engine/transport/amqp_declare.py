@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 
 from engine.codec import Method
 from engine.errors import AccessRefused, DeclareConflict, QueueNotFound, TransportError
@@ -27,7 +28,33 @@ _INEQUIVALENT = re.compile(
     r"received (?P<wanted>.+?) but current is (?P<current>.+)$",
     re.DOTALL,
 )
-_VALUE = re.compile(r"(?:the value )?'(?P<value>.*)'(?: of type '.*')?$")
+_VALUE = re.compile(r"(?:the value )?'(?P<value>.*?)'(?: of type '[^']*')?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One argument that is not as asked for; values as RabbitMQ writes them, ``none`` for an absent one."""
+
+    argument: str
+    wanted: str
+    current: str
+
+    @property
+    def there(self) -> str:
+        return self._said(self.current)
+
+    @property
+    def asked_for(self) -> str:
+        return self._said(self.wanted)
+
+    @property
+    def way_out(self) -> str:
+        if self.current == "none":
+            return f"leave {self.argument} out"
+        return f"set {self.argument} to {self.current}"
+
+    def _said(self, value: str) -> str:
+        return f"no {self.argument}" if value == "none" else f"{self.argument} {value}"
 
 
 def refusal(closed: ChannelClosed, what: str) -> TransportError:
@@ -86,15 +113,15 @@ class Declarer:
         )
         [reply] = connection.request(CONTROL, frame)
         if isinstance(reply, ChannelClosed):
-            if reply.code != 406:
+            difference = _difference(reply)
+            if difference is None:
                 raise refusal(reply, f"declaring exchange {spec.name!r}")
-            argument, wanted, current = _difference(reply)
-            if argument in ("type", "internal"):
+            if difference.argument in ("type", "internal"):
                 raise DeclareConflict(
-                    f"exchange {spec.name!r} exists with {argument} {current}, and {wanted} is asked for: "
-                    "its messages would go elsewhere. Use another name, or delete the exchange"
+                    f"exchange {spec.name!r} exists with {difference.there}, and {difference.asked_for} is "
+                    "asked for: its messages would go elsewhere. Use another name, or delete the exchange"
                 )
-            self._warn("exchange", spec.name, argument, wanted, current)
+            self._warn("exchange", spec.name, difference)
 
     def _bind(self, connection: AmqpConnection, spec: QueueSpec) -> None:
         frames = [
@@ -110,38 +137,36 @@ class Declarer:
                 raise refusal(last, f"binding queue {spec.name!r}")
 
     def _differs_queue(self, connection: AmqpConnection, spec: QueueSpec, reply: ChannelClosed) -> QueueState:
-        if reply.code != 406:
+        difference = _difference(reply)
+        if difference is None:
             raise refusal(reply, f"declaring queue {spec.name!r}")
-        argument, wanted, current = _difference(reply)
         danger = ""
-        if argument == "durable" and spec.durable:
+        if difference.argument == "durable" and spec.durable:
             danger = "it and its messages would be gone when the broker restarts"
-        elif argument == "exclusive":
+        elif difference.argument == "exclusive":
             danger = "it would go with the connection that made it"
-        elif argument == "x-queue-type" and current == "stream":
+        elif difference.argument == "x-queue-type" and difference.current == "stream":
             danger = "a stream does not give each message to one consumer"
         if danger:
             raise DeclareConflict(
-                f"queue {spec.name!r} exists with {argument} {current}, and {wanted} is asked for: {danger}. "
-                f"Delete the queue, use another name, or set {argument} to {current}"
+                f"queue {spec.name!r} exists with {difference.there}, and {difference.asked_for} is asked for: "
+                f"{danger}. Delete the queue, use another name, or {difference.way_out}"
             )
-        self._warn("queue", spec.name, argument, wanted, current)
+        self._warn("queue", spec.name, difference)
         return queue_state(connection, spec.name)
 
-    def _warn(self, kind: str, name: str, argument: str, wanted: str, current: str) -> None:
-        if (kind, name, argument) in self._warned:
+    def _warn(self, kind: str, name: str, difference: Difference) -> None:
+        if (kind, name, difference.argument) in self._warned:
             return
-        self._warned.add((kind, name, argument))
+        self._warned.add((kind, name, difference.argument))
         logger.warning(
-            "%s %r exists with %s %s and is used as it is; %s was asked for. To end this warning set %s to "
-            "%s, or delete the %s and let it be declared anew.",
+            "%s %r exists with %s and is used as it is; %s was asked for. To end this warning %s, or delete "
+            "the %s and let it be declared anew.",
             kind,
             name,
-            argument,
-            current,
-            wanted,
-            argument,
-            current,
+            difference.there,
+            difference.asked_for,
+            difference.way_out,
             kind,
         )
 
@@ -167,12 +192,12 @@ def _state(reply: Method) -> QueueState:
     return QueueState(name, ready, consumers=consumers)
 
 
-def _difference(closed: ChannelClosed) -> tuple[str, str, str]:
-    """(argument, what was asked for, what is there) out of the broker's words."""
-    found = _INEQUIVALENT.search(closed.text)
+def _difference(closed: ChannelClosed) -> Difference | None:
+    """Read out of the broker's words; None when they are about something else."""
+    found = _INEQUIVALENT.search(closed.text) if closed.code == 406 else None
     if found is None:
-        return "arguments", "something else", closed.text
-    return found["argument"], _plain(found["wanted"]), _plain(found["current"])
+        return None
+    return Difference(found["argument"], _plain(found["wanted"]), _plain(found["current"]))
 
 
 def _plain(words: str) -> str:

@@ -110,7 +110,7 @@ def test_old_protocols_are_refused(rabbitmq: RabbitMQ) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         peer(lambda connection: connection.recv(1) and None, context) as port,
-        pytest.raises(ConnectionFailed, match="no TLS|did not answer|closed the connection"),
+        pytest.raises(ConnectionFailed, match=r"no TLS|did not answer|closed the connection"),
         opened(f"amqps://localhost:{port}?cacertfile={rabbitmq.cafile}"),
     ):
         pass

@@ -205,7 +205,8 @@ def test_a_forked_child_can_stop_what_is_not_there(keeper: Keeper) -> None:
 
 
 def test_arming_is_cheap(keeper: Keeper) -> None:
-    """Well under a microsecond each, so that it can be done around every task; generous for a busy machine."""
+    """Well under a microsecond each, so that it can be done around every task; generous for a busy
+    machine."""
     keeper.arm(repeat=RECORD)
     keeper.disarm()
     best = min(_pairs_us(keeper) for _ in range(5))
