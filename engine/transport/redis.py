@@ -69,6 +69,7 @@ class RedisTransport(Transport):
         self._patterns: dict[bytes, str] = {}  #: what is subscribed to, and for which queue
         self._inbox: deque[Delivery] = deque()  #: fanout messages that have come
         self._changed = False  #: a list that was found empty is not, any more
+        self._use_mono_s = float("inf")  #: when to say again that expiring queues are in use
         self._idle = True  #: the last claim emptied the lists
 
     # -- life ------------------------------------------------------------------------------------------
@@ -200,6 +201,7 @@ class RedisTransport(Transport):
     def _start_reading(self, session: RedisSession) -> None:
         self._claims.read(self._queues)
         self._subscribe(session)
+        self._say_in_use(session)
         self._idle = True
 
     def _subscribe(self, session: RedisSession) -> None:
@@ -268,10 +270,16 @@ class RedisTransport(Transport):
         return False
 
     def _look_after(self, session: RedisSession) -> None:
-        """What is due now and then: renewing, recovering."""
+        """What is due now and then: renewing, recovering, keeping expiring queues."""
         self._claims.renew_if_due(session)
         if self._recovery.is_due(LOOK_EVERY_S):
             self._recovery.recover(session)
+        if time.monotonic() >= self._use_mono_s:
+            self._say_in_use(session)
+
+    def _say_in_use(self, session: RedisSession) -> None:
+        again_s = self._router.use(session, self._queues)
+        self._use_mono_s = float("inf") if again_s is None else time.monotonic() + again_s
 
     def _on_push(self, push: list[Any]) -> None:
         kind = push[0]

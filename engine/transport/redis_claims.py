@@ -19,6 +19,7 @@ from engine.transport import redis_scripts as scripts
 from engine.transport.base import TransportOptions
 from engine.transport.redis_layout import Layout
 from engine.transport.redis_lease import renewal_of
+from engine.transport.redis_lua import Script
 from engine.transport.redis_owner import host_id, new_token
 from engine.transport.redis_publish import ending
 from engine.transport.redis_session import RedisSession, Word
@@ -202,7 +203,7 @@ class RedisClaims:
     def give_back(self, session: RedisSession, deliveries: Sequence[Delivery]) -> None:
         self._settle(session, scripts.GIVE_BACK, deliveries)
 
-    def _settle(self, session: RedisSession, script: scripts.Script, deliveries: Sequence[Delivery]) -> None:
+    def _settle(self, session: RedisSession, script: Script, deliveries: Sequence[Delivery]) -> None:
         for token, tags in self._by_token(deliveries).items():
             for start in range(0, len(tags), _MOST_AT_ONCE):
                 part = tags[start : start + _MOST_AT_ONCE]

@@ -9,6 +9,7 @@ each recovers what the other left. Ours, beside kombu's:
 ``engine.host.<host>``         set: the owner tokens of one host, so that a sibling's death is seen at once
 ``engine.delayed.<queue>``     zset: delivery tag → when it is due; to count them, ``unacked_index`` rules
 ``engine.queues``              hash: queue → its arguments and bindings, JSON (an empty list does not exist)
+``engine.expiring``            zset: queue with x-expires → when it is deleted if nobody consumes it
 ``engine.exchanges``           hash: exchange → its type
 ``engine.recovered``           string with a short expiry: one recovery at a time for the whole fleet
 =============================  =====================================================================
@@ -146,6 +147,10 @@ class Layout:
     @property
     def queues(self) -> str:
         return f"{self.global_keyprefix}engine.queues"
+
+    @property
+    def expiring(self) -> str:
+        return f"{self.global_keyprefix}engine.expiring"
 
     @property
     def exchanges(self) -> str:

@@ -148,22 +148,12 @@ class RedisPublisher:
                 commands.append(
                     _Command(self._park(queue, words[part]), indexes[start : start + _CHUNK_MESSAGES])
                 )
-        self._expire(batch, commands)
         return commands
 
     def _park(self, queue: str, words: list[Any]) -> bytes:
         layout = self._layout
         keys = [layout.unacked, layout.unacked_index, layout.delayed_prefix + queue]
         return evalsha(PARK_NEW, keys, [self._visibility_s, ending(queue), *words])
-
-    def _expire(self, batch: _Batch, commands: list[_Command]) -> None:
-        """A queue declared with x-expires: its lists expire when nobody touches them, as kombu has it."""
-        prefix = self._layout.global_keyprefix
-        for place in batch.lists:
-            queue = place[len(prefix) :].partition(self._layout.sep)[0]
-            record = self._router.records.get(queue)
-            if record is not None and record.expires_ms is not None:
-                commands.append(_Command(pack("PEXPIRE", place, record.expires_ms), []))
 
     # -- replies ---------------------------------------------------------------------------------------
 

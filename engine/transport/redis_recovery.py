@@ -29,7 +29,14 @@ class RedisRecovery:
     def __init__(self, layout: Layout, options: TransportOptions) -> None:
         self._layout = layout
         self._host = host_id()
-        self._keys = [layout.recovered, layout.owners, layout.unacked, layout.unacked_index]
+        self._keys = [
+            layout.recovered,
+            layout.owners,
+            layout.unacked,
+            layout.unacked_index,
+            layout.expiring,
+            layout.queues,
+        ]
         self._args: list[Word] = [
             _PAUSE_MS,
             options.visibility_timeout,

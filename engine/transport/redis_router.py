@@ -85,11 +85,22 @@ class RedisRouter:
             known = QueueRecord.load(before)
             record = QueueRecord(record.arguments, tuple(dict.fromkeys((*known.bindings, *record.bindings))))
         session.command("HSET", self.layout.queues, spec.name, record.dump())
+        self.records[spec.name] = record
+        self.use(session, [spec.name])
         for exchange, _, _, member in record.bindings:
             self._bind(session, exchange, member, record.expires_ms)
             self._tables.pop(exchange, None)
-        self.records[spec.name] = record
         self._seen[spec.name] = time.monotonic()
+
+    def use(self, session: RedisSession, queues: Sequence[str]) -> float | None:
+        """Those with x-expires are in use now; the seconds until that must be said again, None: never."""
+        lives = {queue: self.records.get(queue, QueueRecord()).expires_ms for queue in queues}
+        expiring = {queue: life for queue, life in lives.items() if life is not None}
+        if not expiring:
+            return None
+        words = [word for pair in expiring.items() for word in pair]
+        session.run(scripts.USE_QUEUES, [self.layout.expiring], words)
+        return min(expiring.values()) / 3000
 
     def _bind(self, session: RedisSession, exchange: str, member: str, expires_ms: int | None) -> None:
         table = self.layout.bindings(exchange)
@@ -128,6 +139,7 @@ class RedisRouter:
             session.command("SREM", self.layout.permanent_bindings(exchange), member)
             self._tables.pop(exchange, None)
         session.command("HDEL", self.layout.queues, queue)
+        session.command("ZREM", self.layout.expiring, queue)
         self.records.pop(queue, None)
         self._seen.pop(queue, None)
         return [row[0] for row in record.bindings]

@@ -14,103 +14,7 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """Lua and its SHA-1, by which Redis knows it."""
-
-    source: str
-    sha: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
-        object.__setattr__(self, "sha", digest)
-
-
-_NOW = """
-local function server_now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
-"""
-
-# split: '[message, "exchange", "key"]' -> message, exchange, key; nil when it is not of that form. The
-# message is a JSON object, so the last two strings are found from the end; quotes inside a name must be
-# escaped as \\u0022.
-# insert: puts text at the begin of the object that is the value of a key.
-# mark: the message with the flag that kombu and Celery read, in its delivery_info; as it is when it has it
-# already or has another form. (kombu also writes it among the headers, where it would be the user's.)
-_MESSAGE = """
-local function split(value)
-  local from = math.max(1, #value - 2048)
-  local tail = string.sub(value, from)
-  local at, _, exchange, key = string.find(tail, ',%s*("[^"]*"),%s*("[^"]*")%]$')
-  if not at then
-    at, _, key = string.find(tail, ',%s*null,%s*("[^"]*")%]$')
-    exchange = '""'
-  end
-  if not at then return nil end
-  local names = cjson.decode('[' .. exchange .. ',' .. key .. ']')
-  return string.sub(value, 2, from + at - 2), names[1], names[2]
-end
-
-local function insert(message, name, text, last)
-  local quoted = '"' .. name .. '"'
-  local _, at = string.find(message, quoted, 1, true)
-  while at and last do
-    local _, further = string.find(message, quoted, at + 1, true)
-    if not further then break end
-    at = further
-  end
-  if not at then return message end
-  local _, open = string.find(message, '^%s*:%s*{', at + 1)
-  if not open then return message end
-  local comma = string.find(message, '^%s*}', open + 1) and '' or ','
-  return string.sub(message, 1, open) .. text .. comma .. string.sub(message, open + 1)
-end
-
-local function checked(changed, message)
-  return pcall(cjson.decode, changed) and changed or message
-end
-
-local function mark(message)
-  if string.find(message, '"redelivered":%s*true') then return message end
-  local flag = '"redelivered":true'
-  return checked(insert(message, 'delivery_info', flag, true), message)
-end
-"""
-
-# Gives back what one owner holds. A tag whose index score is later than the owner's last lease was claimed by
-# somebody else since (a kombu sweep restored it), and is not ours to touch.
-_RELEASE = """
-local function release(token, owners, unacked, index, claims)
-  local deadline = tonumber(redis.call('ZSCORE', owners, token) or '1e18')
-  local held = redis.call('HGETALL', claims)
-  local ordered = {}
-  for i = 1, #held, 2 do
-    local score = tonumber(redis.call('ZSCORE', index, held[i]) or '2e18')
-    if score <= deadline then ordered[#ordered + 1] = {score, held[i], held[i + 1], i} end
-  end
-  table.sort(ordered, function(a, b) return a[1] > b[1] or (a[1] == b[1] and a[4] > b[4]) end)
-  local restored = 0
-  for _, claim in ipairs(ordered) do
-    local value = redis.call('HGET', unacked, claim[2])
-    local message = value and split(value)
-    if message then
-      redis.call('RPUSH', claim[3], mark(message))
-      redis.call('HDEL', unacked, claim[2])
-      redis.call('ZREM', index, claim[2])
-      restored = restored + 1
-    end
-  end
-  redis.call('DEL', claims)
-  redis.call('ZREM', owners, token)
-  return restored
-end
-"""
+from engine.transport.redis_lua import MESSAGE, NOW, RELEASE_CLAIMS, Script
 
 # KEYS unacked, unacked_index, claims, owners, then the lists. ARGV limit, token, lease (s), track (0/1), then
 # the ending of the unacked value for each queue. Lists are the queues times the steps, steps outermost.
@@ -118,7 +22,7 @@ end
 # queue (a publish that was retried) is dropped; the same tag from elsewhere gets a name of its own. When
 # nothing was found and track is set, the lists are read so that the server tells when one changes.
 CLAIM = Script(
-    _NOW
+    NOW
     + """
 local now = server_now()
 local want, queues = tonumber(ARGV[1]), #ARGV - 4
@@ -191,7 +95,7 @@ return #ARGV - #mine
 # KEYS unacked, unacked_index, claims. ARGV tags, in the order they were delivered. Each goes back to the end
 # its list is read from, marked as redelivered. Answer: how many were not ours any more.
 GIVE_BACK = Script(
-    _MESSAGE
+    MESSAGE
     + """
 local foreign = 0
 for i = #ARGV, 1, -1 do
@@ -215,7 +119,7 @@ return foreign
 # KEYS unacked, unacked_index, claims, then the lists that get the dead letter. ARGV tag, headers to add (JSON
 # members without braces). Answer: 0, or 1 when it was not ours any more.
 DEAD_LETTER = Script(
-    _MESSAGE
+    MESSAGE
     + """
 local tag = ARGV[1]
 local value = redis.call('HEXISTS', KEYS[3], tag) == 1 and redis.call('HGET', KEYS[1], tag)
@@ -255,7 +159,7 @@ return (#ARGV - 2) / 3
 
 # KEYS owners, claims, unacked_index. ARGV token, lease (s). Answer: 1, or 0 when the lease was lost.
 RENEW = Script(
-    _NOW
+    NOW
     + """
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 local now = server_now()
@@ -267,23 +171,23 @@ return 1
 
 # KEYS owners, unacked, unacked_index, claims, host. ARGV token. Answer: how many messages went back.
 RELEASE = Script(
-    _MESSAGE
-    + _RELEASE
+    MESSAGE
+    + RELEASE_CLAIMS
     + """
 redis.call('SREM', KEYS[5], ARGV[1])
 return release(ARGV[1], KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 """
 )
 
-# KEYS recovered, owners, unacked, unacked_index. ARGV least pause between two recoveries (ms), visibility
-# timeout (s), most messages at once, prefixes of claims, delayed, binding tables and of everything, kombu's
-# separator, then the priority steps. Answer: [messages put back, ms until the next falls due or -1]. The
-# pause bounds only the look at other owners: finding nothing due costs next to nothing, and finding something
-# is what it is for.
+# KEYS recovered, owners, unacked, unacked_index, expiring, queues. ARGV least pause between two recoveries
+# (ms), visibility timeout (s), most messages at once, prefixes of claims, delayed, binding tables and of
+# everything, kombu's separator, then the priority steps. Answer: [messages put back, ms until the next falls
+# due or -1]. The pause bounds only the look at other owners: finding nothing due costs next to nothing, and
+# finding something is what it is for.
 RECOVER = Script(
-    _NOW
-    + _MESSAGE
-    + _RELEASE
+    NOW
+    + MESSAGE
+    + RELEASE_CLAIMS
     + """
 local now, visibility, most = server_now(), tonumber(ARGV[2]), tonumber(ARGV[3])
 local separator = ARGV[8]
@@ -341,6 +245,12 @@ if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 20)) do
     restored = restored + release(token, KEYS[2], KEYS[3], KEYS[4], ARGV[4] .. token)
   end
+  for _, queue in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 20)) do
+    redis.call('DEL', ARGV[7] .. queue)
+    for i = 9, #ARGV do redis.call('DEL', ARGV[7] .. queue .. separator .. ARGV[i]) end
+    redis.call('HDEL', KEYS[6], queue)
+    redis.call('ZREM', KEYS[5], queue)
+  end
 end
 local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - visibility, 'LIMIT', 0, most)
 for i = #due, 1, -1 do
@@ -383,6 +293,16 @@ redis.call('DEL', unpack(KEYS, 3))
 return dropped
 """)
 
+# KEYS expiring. ARGV pairs of queue and life (ms): they are in use. Answer: 1.
+USE_QUEUES = Script(
+    NOW
+    + """
+local now = server_now()
+for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', now + tonumber(ARGV[i + 1]) / 1000, ARGV[i]) end
+return 1
+"""
+)
+
 # As kombu's REFRESH_BINDING: KEYS binding table, deadlines. ARGV member, exchange, life (ms).
 BIND_EXPIRING = Script("""
 redis.call('SADD', KEYS[1], ARGV[1])
@@ -393,5 +313,6 @@ return 1
 """)
 
 ALL = (
-    CLAIM, ACK, GIVE_BACK, DEAD_LETTER, PARK, PARK_NEW, RENEW, RELEASE, RECOVER, DELETE_QUEUE, BIND_EXPIRING,
+    CLAIM, ACK, GIVE_BACK, DEAD_LETTER, PARK, PARK_NEW, RENEW, RELEASE, RECOVER, DELETE_QUEUE, USE_QUEUES,
+    BIND_EXPIRING,
 )  # fmt: skip

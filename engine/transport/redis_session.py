@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.errors import ConnectionFailed, ConnectionLost, TransportError
 from engine.transport import redis_scripts
-from engine.transport.redis_scripts import Script
+from engine.transport.redis_lua import Script
 from engine.transport.redis_wire import RedisWire, pack
 
 logger = logging.getLogger("engine.transport.redis")
