@@ -46,7 +46,7 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "version": number,
         "app": app.main or type(app).__name__,
         "broker": mask_url(_text(conf.broker_read_url or conf.broker_url)),
-        "results": mask_url(str(conf.result_backend)) if conf.result_backend else None,
+        "results": mask_url(app.result_url) if app.result_url else None,
         "queues": [spec.name for spec in app.topology.consume_specs(options.queues)],
         "tasks": names,
         "task_count": len(names),

@@ -76,7 +76,7 @@ class Flusher:
 
     def _start(self) -> None:
         """Start the thread, at the first need of it; all signals stay with the main thread."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._thread.start()
         finally:

@@ -80,7 +80,7 @@ class Prefetch:
     def _adapt(self, now: float) -> bool:
         wanted = MOST if self._mean_s <= 0 else max(1, min(MOST, int(TARGET_S / self._mean_s)))
         value = self.value
-        if wanted >= 2 * value and now - self._changed_mono_s >= _SETTLE_S:
+        if (wanted >= 2 * value or wanted == MOST > value) and now - self._changed_mono_s >= _SETTLE_S:
             value = min(wanted, value * _GROWTH)
         elif wanted * 4 <= value or (wanted == 1 and value > 1 and self._mean_s > LONG_S):
             value = wanted

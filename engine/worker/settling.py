@@ -70,10 +70,11 @@ class Settler:
     def use(self, transport: Transport) -> None:
         """Acknowledge on this connection from now on."""
         self._transport = transport
+        shared = transport.shared_connection
         self._one_transaction = (
             transport.capabilities.transactional_results
-            and self._store is not None
-            and bool(getattr(self._store, "shares_transport", False))
+            and shared is not None
+            and getattr(self._store, "path", None) == shared.path
         )
 
     def add(self, job: Job, now: float) -> None:

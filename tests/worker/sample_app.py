@@ -1,0 +1,142 @@
+"""The app of the worker's tests. Where it connects to is in the environment; what ran is in a ledger file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+from engine.app import Engine
+from engine.errors import Ignore, Reject, SoftTimeLimitExceeded
+from engine.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
+
+app = Engine(
+    "sample",
+    broker=os.environ["SAMPLE_BROKER"],
+    backend=os.environ.get("SAMPLE_BACKEND"),
+    task_default_queue=os.environ["SAMPLE_QUEUE"],
+    worker_unknown_task_grace=float(os.environ.get("SAMPLE_GRACE", "0")),
+    broker_heartbeat=10,
+    broker_lease=6,
+)
+
+
+def note(*words: Any) -> None:
+    """One line, written in one call: whole whatever kills this process."""
+    fd = os.open(os.environ["SAMPLE_LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, (" ".join(map(str, words)) + "\n").encode())
+    finally:
+        os.close(fd)
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task
+def work(key: Any, seconds: float = 0.0) -> None:
+    """Start and finish stand in the ledger."""
+    note("start", key, os.getpid())
+    if seconds:
+        time.sleep(seconds)
+    note("finish", key, os.getpid())
+
+
+@app.task(acks_late=False)
+def early(key: Any) -> None:
+    note("start", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def die(key: Any) -> None:
+    """A poison task: it kills its child each time."""
+    note("start", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@app.task
+def leave() -> None:
+    raise SystemExit(3)
+
+
+@app.task
+def ignore() -> None:
+    raise Ignore()
+
+
+@app.task
+def reject() -> None:
+    note("start", "reject")
+    raise Reject("no", requeue=False)
+
+
+@app.task
+async def later(x: int) -> int:
+    await asyncio.sleep(0.01)
+    return x * 2
+
+
+@app.task(bind=True, max_retries=5)
+def again(self: Any, until: int) -> int:
+    note("try", self.request.retries)
+    if self.request.retries < until:
+        raise self.retry(countdown=0.1)
+    return int(self.request.retries)
+
+
+@app.task(soft_time_limit=0.3)
+def soft() -> str:
+    try:
+        time.sleep(20)
+    except SoftTimeLimitExceeded:
+        note("soft")
+        return "caught"
+    return "not caught"
+
+
+@app.task(soft_time_limit=0.3)
+def soft_uncaught() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+@app.task(time_limit=0.6)
+def hard(key: Any) -> None:
+    note("start", key)
+    time.sleep(60)
+    note("finish", key)
+
+
+@app.task(bind=True)
+def whoami(self: Any) -> dict[str, Any]:
+    request = self.request
+    return {
+        "pid": os.getpid(),
+        "id": request.id,
+        "hostname": request.hostname,
+        "queue": request.delivery_info["routing_key"],
+        "stdin": os.read(0, 1).decode(),
+    }
+
+
+def _signalled(name: str) -> Any:
+    def receiver(**_named: Any) -> None:
+        note("signal", name, os.getpid())
+
+    return receiver
+
+
+worker_init.connect(_signalled("worker_init"), weak=False)
+worker_process_init.connect(_signalled("worker_process_init"), weak=False)
+worker_ready.connect(_signalled("worker_ready"), weak=False)
+worker_shutdown.connect(_signalled("worker_shutdown"), weak=False)

@@ -1,0 +1,156 @@
+"""A worker runs tasks of every kind and tells their results, on every broker."""
+
+from __future__ import annotations
+
+import signal
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from engine.codec import Message, TaskMessage, encode_task_body, encode_task_headers
+from engine.errors import NotRegistered, SoftTimeLimitExceeded, TaskRevoked
+from tests.worker.conftest import Place
+from tests.worker.harness import wait_for
+
+
+def test_results_of_every_kind(place: Place) -> None:
+    with place.worker() as worker:
+        sums = [place.send("add", number, number) for number in range(30)]
+        later = place.send("later", 21)
+        failed = place.send("fail", "boom")
+        left = place.send("leave")
+        again = place.send("again", 2)
+        who = place.send("whoami")
+        ignored = place.send("ignore")
+        assert [result.get(timeout=20) for result in sums] == [2 * number for number in range(30)]
+        assert later.get(timeout=20) == 42
+        with pytest.raises(ValueError, match="boom"):
+            failed.get(timeout=20)
+        with pytest.raises(BaseException, match="3"):
+            left.get(timeout=20)
+        assert again.get(timeout=20) == 2
+        assert place.ledger.count("try") == 3
+        told = who.get(timeout=20)
+        assert told["id"] == who.id
+        assert told["queue"] == place.queue
+        assert told["stdin"] == ""
+        assert "@" in told["hostname"]
+        assert worker.stop() == 0
+        assert ignored.state == "PENDING"
+    log = worker.log()
+    assert "Task tests.worker.sample_app.add[" in log
+    assert "ValueError('boom')" in log
+    assert place.ready() == 0
+
+
+def test_countdown_is_kept_and_held_by_nobody(place: Place) -> None:
+    with place.worker(concurrency=1):
+        due = datetime.now(timezone.utc) + timedelta(seconds=1.2)
+        later = place.send("work", "later", eta=due)
+        place.send("work", "now")
+        wait_for(lambda: place.ledger.finished()["now"], what="the task that is due")
+        assert not place.ledger.finished()["later"]
+        later.get(timeout=20)
+        assert datetime.now(timezone.utc) >= due
+        assert place.ledger.finished()["later"] == 1
+
+
+def test_an_expired_task_is_revoked(place: Place) -> None:
+    """The message has no time to live of its own: the worker has to notice."""
+    moment = datetime.now(timezone.utc) - timedelta(seconds=5)
+    task = TaskMessage(
+        "tests.worker.sample_app.work", place.queue + "-id", ["expired"], expires=moment.isoformat()
+    )
+    message = Message(
+        encode_task_body(task),
+        headers=encode_task_headers(task),
+        routing_key=place.queue,
+        correlation_id=task.id,
+    )
+    with place.worker(concurrency=1):
+        transport = place.app.open_transport()
+        assert transport.publish([message]) == [None]
+        transport.close()
+        with pytest.raises(TaskRevoked):
+            place.app.AsyncResult(task.id).get(timeout=20)
+        fine = place.send("add", 1, 2, expires=datetime.now(timezone.utc) + timedelta(hours=1))
+        assert fine.get(timeout=20) == 3
+    assert place.ledger.count("start") == 0
+
+
+def test_an_unknown_task_fails_and_is_kept_as_a_dead_letter(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        unknown = place.app.send_task("no.such.task\x1b[31m", (1,))
+        with pytest.raises(NotRegistered):
+            unknown.get(timeout=20)
+        wait_for(lambda: place.ready(f"{place.queue}.dead") == 1, what="the dead letter")
+        assert worker.stop() == 0
+    assert "no.such.task\\x1b" in worker.log()
+    transport = place.app.open_transport()
+    dead = transport.get(f"{place.queue}.dead")
+    assert dead is not None
+    assert dead.headers["id"] == unknown.id
+    assert dead.headers["x-engine-reason"] == "unknown task"
+    assert dead.headers["x-engine-queue"] == place.queue
+    transport.ack([dead])
+    transport.close()
+
+
+def test_a_task_that_becomes_known_in_time_is_run(place: Place) -> None:
+    """A rolling deploy: the old worker puts the task off, a new one runs it."""
+    place.environ["SAMPLE_GRACE"] = "60"
+    with place.worker(concurrency=1) as worker:
+        place.app.send_task("not.yet", ())
+        wait_for(lambda: "is put off" in worker.log(), what="the log line")
+        place.send("add", 1, 1).get(timeout=20)
+        assert worker.stop() == 0
+    assert place.ready(place.queue) <= 1
+
+
+def test_garbage_becomes_a_dead_letter_and_the_worker_lives(place: Place) -> None:
+    headers = {"task": "tests.worker.sample_app.add", "id": "garbage-1", "lang": "py"}
+    bad = [
+        Message(b"{not json", headers=dict(headers), routing_key=place.queue),
+        Message(b"\x80\x04.", content_type="application/x-python-serialize", headers=dict(headers)),
+        Message(b"\xff\xfe", content_type="text/unknown", headers=None),
+    ]
+    with place.worker(concurrency=1) as worker:
+        transport = place.app.open_transport()
+        for message in bad:
+            message.routing_key = place.queue
+        assert transport.publish(bad) == [None, None, None]
+        transport.close()
+        wait_for(lambda: place.ready(f"{place.queue}.dead") == 3, what="three dead letters")
+        assert place.send("add", 2, 2).get(timeout=20) == 4
+        assert worker.stop() == 0
+    assert place.ready() == 0
+
+
+def test_rejected_without_requeue_is_run_once(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        place.send("reject")
+        assert place.send("add", 2, 2).get(timeout=20) == 4
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "reject") == 1
+    assert place.ready() == 0
+
+
+def test_soft_time_limit(place: Place) -> None:
+    with place.worker(concurrency=1):
+        caught, uncaught = place.send("soft"), place.send("soft_uncaught")
+        assert caught.get(timeout=20) == "caught"
+        with pytest.raises(SoftTimeLimitExceeded):
+            uncaught.get(timeout=20)
+        assert place.send("add", 2, 2).get(timeout=20) == 4
+
+
+def test_signals_of_the_app_come_once_where_they_belong(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=2) as worker:
+        wait_for(lambda: sqlite_place.ledger.count("signal", "worker_ready") == 1, what="worker_ready")
+        assert worker.stop(signal.SIGINT) == 0
+    ledger = sqlite_place.ledger
+    assert ledger.count("signal", "worker_init") == 1
+    assert ledger.count("signal", "worker_shutdown") == 1
+    pids = {line[2] for line in ledger.lines() if line[1] == "worker_process_init"}
+    assert len(pids) == 2
+    assert str(worker.pid) not in {line[2] for line in ledger.lines()}, "the supervisor runs no user code"
