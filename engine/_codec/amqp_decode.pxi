@@ -122,18 +122,16 @@ cdef class FrameDecoder:
         if self.broken:
             raise MalformedFrame("the bytes before could not be read, so those that follow have no meaning")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        self.broken = True  # until all of it was read
         try:
             self.consume(<const uint8_t*>view.buf, view.len, items)
-        except MessageTooLarge:
-            self.broken = True
-            raise
         except DecodeError as error:
-            self.broken = True
             if isinstance(error, MalformedFrame):
                 raise
             raise MalformedFrame(str(error)) from None
         finally:
             PyBuffer_Release(&view)
+        self.broken = False
         return items
 
     cdef int consume(self, const uint8_t* at, size_t count, list items) except -1:

@@ -267,3 +267,26 @@ def test_a_returned_message_may_have_neither_properties_nor_body() -> None:
     (item,) = FrameDecoder().feed(RETURN + header(0))
     assert isinstance(item, Returned)
     assert item.message == Message(content_type=None, content_encoding=None, delivery_mode=None)
+
+
+def test_nothing_is_held_back_from_what_was_read_or_refused() -> None:
+    def work() -> None:
+        for data in FIXTURES.values():
+            look_at(FrameDecoder().feed(data))
+            FrameDecoder().feed(data[:-1])
+            broken = bytearray(data)
+            broken[-1] = 0
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                FrameDecoder().feed(broken)
+
+    work()  # names are remembered once
+    tracemalloc.start()
+    try:
+        work()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(300):
+            work()
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000  # 3,300 deliveries and as many errors
