@@ -1,7 +1,8 @@
 # kombu's JSON dialect (kombu/utils/json.py) at orjson's speed.
 #
-# orjson is no drop-in for it: some values it writes otherwise without a word (UUID, Enum, NaN, dataclass), and
-# some texts it reads otherwise (integers above 64 bits become floats, `__type__` wrappers stay dicts). So:
+# orjson is no drop-in for it: some values it writes otherwise without a word (UUID, Enum, NaN, dataclass),
+# and some texts it reads otherwise (integers above 64 bits become floats, `__type__` wrappers stay dicts).
+# So:
 #   - encoding: a walk over the value lets only exact builtin types through; all else is kombu's;
 #   - decoding: one pass over the bytes looks for what orjson would read otherwise; all else is orjson's;
 #   - whatever orjson refuses is decided by kombu, so that errors and rare successes are kombu's too.
@@ -89,7 +90,9 @@ cdef int _is_plain(object value, int depth) except -1:
     containers it walks cannot change under it. What orjson refuses by itself (integers above 64 bits, lone
     surrogates) is not looked for here."""
     cdef double number
-    if PyUnicode_CheckExact(value) or value is None or value is True or value is False or PyLong_CheckExact(value):
+    if PyUnicode_CheckExact(value) or PyLong_CheckExact(value):
+        return 1
+    if value is None or value is True or value is False:
         return 1
     if PyFloat_CheckExact(value):
         number = PyFloat_AS_DOUBLE(value)
@@ -144,8 +147,8 @@ cdef inline bint _spells_ascii(const uint8_t* at, const uint8_t* end) noexcept n
 
 
 cdef int _scan(const uint8_t* at, Py_ssize_t size) noexcept nogil:
-    """One pass over the text: 1 when orjson reads it as kombu does (or refuses it), 0 when kombu must, -1 when
-    it is nested too deep. Malformed text may give any answer but never reads beyond its end."""
+    """One pass over the text: 1 when orjson reads it as kombu does (or refuses it), 0 when kombu must, -1
+    when it is nested too deep. Malformed text may give any answer but never reads beyond its end."""
     cdef const uint8_t* end = at + size
     cdef const uint8_t* start
     cdef int depth = 0

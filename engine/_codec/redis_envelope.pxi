@@ -1,10 +1,11 @@
 # The message of kombu's virtual transports (W6), as the Redis transport keeps it in a list:
-#   {"body": base64, "content-encoding", "content-type", "headers": {}, "properties": {correlation_id, reply_to,
-#    delivery_mode, delivery_info: {exchange, routing_key}, priority, body_encoding: "base64", delivery_tag}}
+#   {"body": base64, "content-encoding", "content-type", "headers": {}, "properties": {correlation_id,
+#    reply_to, delivery_mode, delivery_info: {exchange, routing_key}, priority, body_encoding: "base64",
+#    delivery_tag}}
 #
 # Sources: kombu/transport/virtual/base.py (Channel.prepare_message, Message), kombu/transport/redis.py.
-# Written by hand into bytes of the largest size it can have, then cut to what was used: escapes take at most six
-# bytes for one, base64 four for three. Read through `json_decode`, every type checked.
+# Written by hand into bytes of the largest size it can have, then cut to what was used: escapes take at most
+# six bytes for one, base64 four for three. Read through `json_decode`, every type checked.
 
 cdef const char* _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 cdef const char* _HEX = b"0123456789abcdef"
@@ -147,8 +148,9 @@ cdef Py_ssize_t _envelope_room(Message message, str tag, str expiration, bytes h
     cdef Py_ssize_t room = 512  # every literal and number below, with much to spare
     room += PyBytes_GET_SIZE(headers) + 4 * ((PyBytes_GET_SIZE(message.body) + 2) // 3)
     for text in (
-        tag, expiration, message.content_type, message.content_encoding, message.exchange, message.routing_key,
-        message.correlation_id, message.reply_to, message.message_id, message.type, message.user_id, message.app_id,
+        tag, expiration, message.content_type, message.content_encoding, message.exchange,
+        message.routing_key, message.correlation_id, message.reply_to, message.message_id, message.type,
+        message.user_id, message.app_id,
     ):
         room += _text_room(text)
     return room
@@ -157,8 +159,8 @@ cdef Py_ssize_t _envelope_room(Message message, str tag, str expiration, bytes h
 cpdef bytes encode_envelope(Message message, str delivery_tag):
     """kombu's virtual-transport message as JSON: body as base64, priority None as 0.
 
-    Raises EncodeError for a body that is not bytes, a property of the wrong type, and headers that JSON has no
-    form for.
+    Raises EncodeError for a body that is not bytes, a property of the wrong type, and headers that JSON has
+    no form for.
     """
     cdef _EnvelopeWriter writer = _EnvelopeWriter.__new__(_EnvelopeWriter)
     cdef dict headers = message.headers
