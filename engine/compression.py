@@ -92,6 +92,10 @@ def _too_large(limit_bytes: int) -> MessageTooLarge:
     return MessageTooLarge(f"the body decompresses to more than {limit_bytes} bytes, the limit that is set")
 
 
+def _too_much_memory(limit_bytes: int) -> MessageTooLarge:
+    return MessageTooLarge(f"the body needs more than {limit_bytes} bytes of memory to decompress")
+
+
 def _damaged(mime: str, reason: object) -> DecodeError:
     return DecodeError(f"the body is not {mime} as it claims: {reason}")
 
@@ -168,9 +172,7 @@ def _decompress_lzma(body: bytes, limit_bytes: int) -> bytes:
         )
     except lzma.LZMAError as error:
         if "Memory usage limit" in str(error):
-            raise MessageTooLarge(
-                f"the body needs more than {_LZMA_MEMORY_BYTES} bytes of memory to decompress"
-            ) from None
+            raise _too_much_memory(_LZMA_MEMORY_BYTES) from None
         raise _damaged(LZMA, error) from None
 
 
@@ -220,6 +222,8 @@ def _decompress_zstd(body: bytes, limit_bytes: int) -> bytes:
             return _read_streams(lambda: zstd.ZstdDecompressor(options=window), body, limit_bytes, ZSTD)
         return _decompress_zstandard(zstd, body, limit_bytes)
     except zstd.ZstdError as error:
+        if "too much memory" in str(error):
+            raise _too_much_memory(_ZSTD_WINDOW_BYTES) from None
         raise _damaged(ZSTD, error) from None
 
 

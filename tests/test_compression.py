@@ -9,12 +9,13 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import brotli
 import pytest
-import zstandard
 from kombu import compression as kombu_compression
 
+from engine import compression
 from engine.compression import compress, decompress, mime_type
 from engine.errors import ConfigurationError, DecodeError, MessageTooLarge
 
@@ -75,7 +76,7 @@ def test_gzip_and_zlib_share_a_type_and_both_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("mime", "pack"),
-    [("gzip", gzip.compress), ("bzip2", bz2.compress), ("xz", lzma.compress), ("zstd", zstandard.compress)],
+    [("gzip", gzip.compress), ("bzip2", bz2.compress), ("xz", lzma.compress)],
 )
 def test_streams_one_after_the_other(mime: str, pack: Callable[[bytes], bytes]) -> None:
     assert decompress(pack(BODY) + pack(BODY), mime, 2 * LIMIT) == BODY + BODY
@@ -83,15 +84,41 @@ def test_streams_one_after_the_other(mime: str, pack: Callable[[bytes], bytes]) 
         decompress(pack(BODY) + pack(BODY), mime, 2 * LIMIT - 1)
 
 
-def test_zstd_frames_that_do_not_tell_their_size() -> None:
-    writer = zstandard.ZstdCompressor().compressobj()
+@pytest.fixture(params=["compression.zstd", "backports.zstd", "zstandard"])
+def zstd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Each module that can be had for it."""
+    module = pytest.importorskip(request.param)
+    monkeypatch.setattr(compression, "_zstd", lambda: module)
+    return module
+
+
+def test_zstd_by_any_module(zstd: Any) -> None:
+    packed = zstd.compress(BODY)
+    assert decompress(packed, "zstd", LIMIT) == BODY
+    assert decompress(packed + packed, "zstd", 2 * LIMIT) == BODY + BODY
+    for limit in (0, LIMIT - 1):
+        with pytest.raises(MessageTooLarge):
+            decompress(packed, "zstd", limit)
+    for bad in (b"", packed[:5], packed[:-1], packed + b"garbage", BODY):
+        with pytest.raises(DecodeError):
+            decompress(bad, "zstd", LIMIT)
+
+
+def test_zstd_frames_that_do_not_tell_their_size(zstd: Any) -> None:
+    writer = zstd.ZstdCompressor().compressobj() if zstd.__name__ == "zstandard" else zstd.ZstdCompressor()
     packed = writer.compress(BODY) + writer.flush()
-    assert zstandard.frame_content_size(packed) == -1
     assert decompress(packed, "zstd", LIMIT) == BODY
     with pytest.raises(MessageTooLarge):
         decompress(packed, "zstd", LIMIT - 1)
     with pytest.raises(DecodeError):
         decompress(packed[:-5], "zstd", LIMIT)
+
+
+def test_a_zstd_window_that_would_fill_the_memory(zstd: Any) -> None:
+    #: a frame of window log 28 that holds one raw block of one byte
+    packed = bytes.fromhex("28b52ffd") + bytes([0x00, (28 - 10) << 3]) + bytes([1 | 1 << 3, 0, 0]) + b"x"
+    with pytest.raises(MessageTooLarge, match="memory"):
+        decompress(packed, "zstd", LIMIT)
 
 
 def test_a_dictionary_that_would_fill_the_memory() -> None:
@@ -110,6 +137,7 @@ def test_unknown_compressions(mime: str) -> None:
 
 BOMB = """
 import resource, sys
+from engine import compression
 from engine.compression import compress, decompress
 from engine.errors import MessageTooLarge
 name, limit = sys.argv[1], 2**20
