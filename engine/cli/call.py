@@ -12,6 +12,7 @@ from engine.errors import ConfigurationError, NotRegistered
 
 if TYPE_CHECKING:
     from engine.app import Engine
+    from engine.async_result import AsyncResult
 
 
 @click.command(
@@ -57,11 +58,9 @@ def call(
         arguments = _json(args_json, "--args", list)
     keywords = _json(kwargs_json, "--kwargs", dict) if kwargs_json is not None else {}
     app = load(path, broker)
-    if not force:
-        _check_known(app, name)
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        pending = app.send_task(name, args=arguments, kwargs=keywords, **given)
+        pending = _send(app, name, arguments, keywords, given, force)
     except TypeError as error:  # arguments that the task does not take
         raise ConfigurationError(f"{name}: {error}") from None
     if not wait:
@@ -96,9 +95,13 @@ def _parse(text: str) -> Any:
     return json.loads(text)
 
 
-def _check_known(app: Engine, name: str) -> None:
+def _send(
+    app: Engine, name: str, args: list[Any], kwargs: dict[str, Any], options: dict[str, Any], force: bool
+) -> AsyncResult[Any]:
+    if force and name not in app.tasks:
+        return app.send_task(name, args=args, kwargs=kwargs, **options)
     try:
-        app.find_task(name)
+        return app.find_task(name).apply_async(args, kwargs, **options)
     except NotRegistered as error:
         raise NotRegistered(f"{error}; --force sends it anyhow") from None
 

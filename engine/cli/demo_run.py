@@ -95,7 +95,7 @@ def add_up(counts: Iterable[Counts]) -> Counts:
         totals["unreadable"] += "error" in count
         for name in ("bytes", "lines", "words", "tokens"):
             totals[name] += count.get(name, 0)
-        digest.update(count.get("sha256", count.get("error", "")).encode())
+        digest.update(str(count.get("sha256") or count.get("error")).encode())
     return {**totals, "sha256": digest.hexdigest()}
 
 
