@@ -25,7 +25,8 @@ from engine.codec import HEARTBEAT_FRAME, Method
 from engine.errors import ConnectionFailed, ConnectionLost
 from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
-from engine.transport.amqp_protocol import AmqpProtocol, Channel, ChannelClosed, Reply, State
+from engine.transport.amqp_protocol import AmqpProtocol
+from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
 from engine.transport.amqp_tls import TlsLayer
 
 logger = logging.getLogger("engine.transport.amqp")

@@ -18,8 +18,8 @@ from engine.model import QueueSpec
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_declare import Declarer, queue_state, refusal
-from engine.transport.amqp_protocol import Channel, ChannelClosed, ConsumerCancelled
 from engine.transport.amqp_settle import Tags
+from engine.transport.amqp_state import Channel, ChannelClosed, ConsumerCancelled
 
 logger = logging.getLogger("engine.transport.amqp")
 

@@ -17,7 +17,7 @@ from engine.errors import AccessRefused, DeclareConflict, QueueNotFound, Transpo
 from engine.model import ExchangeSpec, QueueSpec, QueueState
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_connection import AmqpConnection
-from engine.transport.amqp_protocol import ChannelClosed
+from engine.transport.amqp_state import ChannelClosed
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -149,8 +149,8 @@ class Declarer:
             danger = "a stream does not give each message to one consumer"
         if danger:
             raise DeclareConflict(
-                f"queue {spec.name!r} exists with {difference.there}, and {difference.asked_for} is asked for: "
-                f"{danger}. Delete the queue, use another name, or {difference.way_out}"
+                f"queue {spec.name!r} exists with {difference.there}, and {difference.asked_for} is asked "
+                f"for: {danger}. Delete the queue, use another name, or {difference.way_out}"
             )
         self._warn("queue", spec.name, difference)
         return queue_state(connection, spec.name)

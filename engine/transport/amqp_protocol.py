@@ -10,11 +10,9 @@ to synchronous methods come in the order they were asked for, channel by channel
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from engine.codec import (
@@ -24,12 +22,14 @@ from engine.codec import (
     Heartbeat,
     Method,
     Returned,
+    encode_nacks,
     encode_publish,
 )
 from engine.errors import AccessRefused, ConnectionFailed, ConnectionLost, DecodeError, MessageTooLarge
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_confirms import Batch, Confirms, unroutable
 from engine.transport.amqp_endpoint import Endpoint
+from engine.transport.amqp_state import Channel, ChannelClosed, ConsumerCancelled, Event, State
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -50,51 +50,6 @@ CLIENT_PROPERTIES = {
         "exchange_exchange_bindings": True,
     },
 }
-
-
-class State(enum.Enum):
-    """Where the connection stands."""
-
-    START = "waiting for connection.start"
-    TUNE = "waiting for connection.tune"
-    OPENING = "waiting for connection.open-ok"
-    OPEN = "open"
-    CLOSING = "waiting for connection.close-ok"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelClosed:
-    """The server closed a channel; the method that caused it is (class_id, method_id)."""
-
-    channel: int
-    code: int
-    text: str
-    class_id: int
-    method_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerCancelled:
-    """The server ended a consumer: its queue was deleted, or failed over."""
-
-    consumer_tag: str
-
-
-Event = ChannelClosed | ConsumerCancelled
-Reply = Method | Delivery | ChannelClosed
-
-
-class Channel:
-    """One open channel: the replies that came, and its confirms where they were selected."""
-
-    __slots__ = ("closed", "confirms", "getting", "replies")
-
-    def __init__(self) -> None:
-        self.replies: deque[Reply] = deque()
-        self.confirms: Confirms | None = None
-        self.getting = 0  #: basic.get sent and not answered
-        self.closed: ChannelClosed | None = None
 
 
 class AmqpProtocol:
@@ -146,7 +101,7 @@ class AmqpProtocol:
         try:
             items = self.decoder.feed(data)
         except MessageTooLarge as error:
-            self._fail(ConnectionLost(f"{error}: raise max_message_size, or purge the message"))
+            self._reject(error)
             return
         except DecodeError as error:
             self._fail(ConnectionLost(f"{self.endpoint} sent bytes that are not AMQP 0-9-1: {error}"))
@@ -365,6 +320,19 @@ class AmqpProtocol:
         pass
 
     # -- ends ----------------------------------------------------------------------------------------------
+
+    def _reject(self, error: MessageTooLarge) -> None:
+        """The rest of it won't be read, so the connection ends; and it must not meet the next one."""
+        logger.error(
+            "! %s: it is rejected, which dead-letters it where its queue has a dead-letter exchange and "
+            "drops it else. Raise max_message_size to receive such messages",
+            error,
+        )
+        tag = getattr(error, "delivery_tag", None)
+        if tag is not None:
+            self.send(encode_nacks(getattr(error, "channel", 1), [(tag, False, False)]))
+        self.send(methods.connection_close(311, "content too large"))
+        self._fail(ConnectionLost(f"{error}: the message was rejected. Connect again"))
 
     def _not_amqp(self, start: bytes) -> None:
         if start.startswith(b"AMQP"):

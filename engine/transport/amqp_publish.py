@@ -26,7 +26,7 @@ from engine.transport.amqp_confirms import PENDING, Batch
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_declare import Declarer, queue_state
 from engine.transport.amqp_delay import bucket_ms, bucket_queue, delayed
-from engine.transport.amqp_protocol import Channel, ChannelClosed
+from engine.transport.amqp_state import Channel, ChannelClosed
 from engine.transport.base import TransportOptions
 
 logger = logging.getLogger("engine.transport.amqp")
@@ -132,7 +132,7 @@ class Publisher:
         try:
             channel = connection.channel(number, confirm=number == CONFIRMED)
             while sent < len(batch.messages) and channel.closed is None:
-                if not self._may_send(channel, chunk):
+                if not self._may_send(channel, chunk) or channel.closed is not None:
                     break
                 stop = _chunk_end(batch.messages, sent, chunk)
                 sent = self._send(number, batch, sent, stop, mandatory)

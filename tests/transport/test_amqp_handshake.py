@@ -86,7 +86,7 @@ def test_a_closed_port() -> None:
 
 def test_an_unknown_host() -> None:
     with (
-        pytest.raises(ConnectionFailed, match="no-such-host.invalid"),
+        pytest.raises(ConnectionFailed, match=r"no-such-host\.invalid"),
         opened("amqp://no-such-host.invalid"),
     ):
         pass

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from engine.codec import HEARTBEAT_FRAME
+from engine.codec import HEARTBEAT_FRAME, Delivery
 from engine.errors import ConnectionLost
 from engine.model import QueueSpec
 from engine.transport.amqp import AmqpTransport
@@ -68,6 +68,12 @@ def test_a_long_call_that_holds_the_gil(rabbitmq: RabbitMQ, unique: str, kind: s
         transport.delete_queue(unique)
 
 
+def _ack_and_look(transport: AmqpTransport, delivery: Delivery) -> None:
+    transport.ack([delivery])
+    for _ in range(5):
+        transport.receive(1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 def test_without_the_keeper_it_is_lost(rabbitmq: RabbitMQ, unique: str, kind: str) -> None:
@@ -77,9 +83,7 @@ def test_without_the_keeper_it_is_lost(rabbitmq: RabbitMQ, unique: str, kind: st
         [first] = take(transport, 1)
         _hold_the_gil(TASK_S)
         with pytest.raises(ConnectionLost):
-            transport.ack([first])
-            transport.receive(5)
-            transport.receive(5)
+            _ack_and_look(transport, first)
         transport.reconnect()
         [again] = take(transport, 1)
         assert (again.body, again.redelivered) == (b"a", True)

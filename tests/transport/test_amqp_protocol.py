@@ -12,7 +12,8 @@ from engine.transport import TransportOptions
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_confirms import Batch
 from engine.transport.amqp_endpoint import parse_endpoint
-from engine.transport.amqp_protocol import AmqpProtocol, ChannelClosed, ConsumerCancelled, State
+from engine.transport.amqp_protocol import AmqpProtocol
+from engine.transport.amqp_state import ChannelClosed, ConsumerCancelled, State
 from tests.transport.amqp_support import text
 
 START = encode_method(0, 10, 10, (0, 9, {"product": "RabbitMQ"}, "PLAIN AMQPLAIN", "en_US"))

@@ -106,7 +106,7 @@ def test_old_protocols_are_refused(rabbitmq: RabbitMQ) -> None:
     files = rabbitmq.certificates
     context.load_cert_chain(files.server_certificate, files.server_key)
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         peer(lambda connection: connection.recv(1) and None, context) as port,
