@@ -67,10 +67,12 @@ class Worker:
         folder: Path,
         environ: dict[str, str],
         app: str = "tests.worker.sample_app:app",
+        expects_ready: bool = True,
         **options: Any,
     ) -> None:
         self.options = {"concurrency": 2, **options}
         self.app = app
+        self.expects_ready = expects_ready
         self.log_path = folder / f"worker-{time.monotonic_ns()}.log"
         self.environ = {
             **os.environ,
@@ -82,8 +84,7 @@ class Worker:
         self._seen: set[psutil.Process] = set()
 
     def __enter__(self) -> Worker:
-        self.start()
-        return self
+        return self.start(ready=self.expects_ready)
 
     def __exit__(self, *exc_info: object) -> None:
         for process in {*self._descendants(), *self._seen}:

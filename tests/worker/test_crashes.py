@@ -1,0 +1,146 @@
+"""Children that die: replaced, their tasks given to others, and a task that kills every child is put away."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from engine.errors import TimeLimitExceeded, WorkerLost
+from tests.worker.conftest import Place
+from tests.worker.harness import Worker, wait_for
+
+
+def test_a_killed_child_is_replaced_and_its_task_runs_again(place: Place) -> None:
+    with place.worker() as worker:
+        place.send("work", "long", 3)
+        wait_for(lambda: place.ledger.count("start", "long"), what="the task to start")
+        victim = int(place.ledger.lines()[-1][2])
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: place.ledger.count("start", "long") == 2, timeout=30, what="the second run")
+        wait_for(lambda: place.ledger.finished()["long"] == 1, what="the task to finish")
+        wait_for(lambda: len(worker.children()) == 2, what="two children")
+        assert worker.stop() == 0
+    assert "killed by SIGKILL" in worker.log()
+    assert "in task tests.worker.sample_app.work" in worker.log()
+
+
+def test_a_poison_task_is_put_away_and_its_neighbours_are_not_blamed(place: Place) -> None:
+    with place.worker(prefetch=8) as worker:
+        place.send_many("work", range(20))
+        poison = place.send("die", "poison")
+        place.send_many("work", range(20, 40))
+        with pytest.raises(WorkerLost, match="3 times"):
+            poison.get(timeout=60)
+        wait_for(lambda: len(place.ledger.finished()) == 40, what="the neighbours")
+        wait_for(lambda: place.ready(f"{place.queue}.dead") == 1, what="the dead letter")
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "poison") == 3
+    assert set(place.ledger.finished().values()) == {1}
+    assert place.ready() == 0
+
+
+def test_a_buried_id_may_be_sent_again(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1, prefetch=1) as worker:
+        first = sqlite_place.send("die", "poison")
+        with pytest.raises(WorkerLost):
+            first.get(timeout=60)
+        sqlite_place.send("work", "second", task_id=first.id)
+        wait_for(lambda: sqlite_place.ledger.finished()["second"] == 1, what="the second task of that id")
+        assert worker.stop() == 0
+
+
+def test_hard_time_limit(place: Place) -> None:
+    with place.worker() as worker:
+        late = place.send("hard", "a")
+        with pytest.raises(TimeLimitExceeded, match=r"0\.6"):
+            late.get(timeout=40)
+        assert "sample_app.py" in late.traceback, "the traceback says where it was"
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "a") == 1
+    assert place.ledger.count("finish", "a") == 0
+    assert place.ready() == 0
+
+
+def test_the_messages_own_limit_comes_first(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1, time_limit=0.3):
+        sqlite_place.send("work", "fine", 0.8, time_limit=20).get(timeout=20)
+        assert sqlite_place.ledger.finished()["fine"] == 1
+        with pytest.raises(TimeLimitExceeded):
+            sqlite_place.send("work", "late", 20).get(timeout=20)
+
+
+def test_acknowledged_early_is_lost_with_its_child_and_told(place: Place) -> None:
+    with place.worker(concurrency=2) as worker:
+        lost = place.send("early", "e")
+        with pytest.raises(WorkerLost):
+            lost.get(timeout=20)
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "e") == 1
+
+
+def test_children_are_recycled_by_tasks_and_by_memory(sqlite_place: Place) -> None:
+    place = sqlite_place
+    with place.worker(max_tasks_per_child=5) as worker:
+        place.send_many("work", range(40))
+        wait_for(lambda: len(place.ledger.finished()) == 40, timeout=40, what="all tasks")
+        assert worker.stop() == 0
+    pids = [line[2] for line in place.ledger.lines() if line[0] == "finish"]
+    assert len(set(pids)) >= 8
+    assert max(pids.count(pid) for pid in pids) <= 5
+    assert set(place.ledger.finished().values()) == {1}
+    with place.worker(concurrency=1, max_memory_per_child_kib=1000) as small:
+        first = place.send("whoami").get(timeout=20)
+        second = place.send("whoami").get(timeout=20)
+        assert first["pid"] != second["pid"]
+        assert "KiB of memory" in small.log()
+        assert small.stop() == 0
+
+
+def test_a_worker_whose_app_cannot_be_imported_says_why(sqlite_place: Place) -> None:
+    (sqlite_place.folder / "broken_app.py").write_text("import nothing_of_that_name\n")
+    worker = Worker(sqlite_place.folder, sqlite_place.environ, app="broken_app:app", expects_ready=False)
+    with worker:
+        assert worker.wait() == 1
+    assert "nothing_of_that_name" in worker.log()
+    assert worker.descendants_alive() == []
+
+
+def test_children_that_die_at_boot_end_the_worker(sqlite_place: Place) -> None:
+    (sqlite_place.folder / "fragile_app.py").write_text(
+        "import os\n"
+        "from engine.signals import worker_process_init\n"
+        "from tests.worker.sample_app import app\n"
+        "@worker_process_init.connect\n"
+        "def boot(**_):\n"
+        "    print('cannot reach the licence server', flush=True)\n"
+        "    os._exit(9)\n"
+    )
+    worker = Worker(sqlite_place.folder, sqlite_place.environ, app="fragile_app:app", expects_ready=False)
+    with worker:
+        assert worker.wait(30) == 1
+    assert "children died at boot" in worker.log()
+    assert "exit code 9" in worker.log()
+
+
+def test_a_wrong_password_ends_the_worker_with_its_reason(rabbitmq, tmp_path, unique) -> None:  # type: ignore[no-untyped-def]
+    url = rabbitmq.url.replace("://", "://nobody:secret@").replace("guest:guest@", "")
+    place = Place(url, None, unique, tmp_path)
+    worker = Worker(tmp_path, place.environ, expects_ready=False)
+    with worker:
+        assert worker.wait(30) == 1
+    assert "secret" not in worker.log()
+    assert "stopping:" in worker.log()
+
+
+def test_stacks_are_dumped_on_request(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "long", 1.5)
+        wait_for(lambda: sqlite_place.ledger.count("start", "long"), what="the task to start")
+        worker.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "in work" in worker.log(), what="the stack of the task")
+        wait_for(lambda: sqlite_place.ledger.finished()["long"], what="the task to finish all the same")
