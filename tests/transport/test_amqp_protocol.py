@@ -30,8 +30,9 @@ def _short(value: str) -> bytes:
 
 
 def _deliver(tag: int, body: bytes, consumer: str = "engine.1") -> bytes:
-    payload = b"\x00\x3c\x00\x3c" + _short(consumer) + tag.to_bytes(8, "big") + b"\x00" + _short("") +
-    _short("q") return _frame(1, 1, payload) + _content(body)
+    start = b"\x00\x3c\x00\x3c" + _short(consumer) + tag.to_bytes(8, "big")
+    payload = start + b"\x00" + _short("") + _short("q")
+    return _frame(1, 1, payload) + _content(body)
 
 
 def _content(body: bytes) -> bytes:
@@ -171,8 +172,9 @@ def test_blocked_and_unblocked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(403, AccessRefused), (530, AccessRefused), (320, ConnectionLost), (541,
-ConnectionLost)] )
+    ("code", "kind"),
+    [(403, AccessRefused), (530, AccessRefused), (320, ConnectionLost), (541, ConnectionLost)],
+)
 def test_the_broker_ends_it(code: int, kind: type[Exception]) -> None:
     protocol = _open()
     protocol.receive_data(encode_method(0, 10, 50, (code, "a reason", 0, 0)))
@@ -197,8 +199,13 @@ def test_an_orderly_end() -> None:
 
 @pytest.mark.parametrize(
     ("received", "kind"),
-    [(b"", ConnectionFailed), (START, AccessRefused), (START + TUNE, AccessRefused), (START + TUNE + OPEN_OK,
-ConnectionLost)], )
+    [
+        (b"", ConnectionFailed),
+        (START, AccessRefused),
+        (START + TUNE, AccessRefused),
+        (START + TUNE + OPEN_OK, ConnectionLost),
+    ],
+)
 def test_the_end_of_the_stream(received: bytes, kind: type[Exception]) -> None:
     protocol = _protocol()
     protocol.receive_data(received)

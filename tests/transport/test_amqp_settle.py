@@ -43,8 +43,13 @@ def test_settled_once() -> None:
     assert tags.settle([]) == []
 
 
-@given(st.integers(1, 30).flatmap(lambda count: st.tuples(st.just(count), st.permutations(range(1, count +
-1)))), st.data()) def test_whatever_the_order_all_and_only_those_are_settled(
+COUNT_AND_ORDER = st.integers(1, 30).flatmap(
+    lambda count: st.tuples(st.just(count), st.permutations(range(1, count + 1)))
+)
+
+
+@given(COUNT_AND_ORDER, st.data())
+def test_whatever_the_order_all_and_only_those_are_settled(
     case: tuple[int, list[int]], data: st.DataObject
 ) -> None:
     count, order = case
