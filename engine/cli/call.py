@@ -58,6 +58,8 @@ def call(
         arguments = _json(args_json, "--args", list)
     keywords = _json(kwargs_json, "--kwargs", dict) if kwargs_json is not None else {}
     app = load(path, broker)
+    if wait:
+        _ = app.results  # raises ResultsDisabled before anything is sent
     given = {key: value for key, value in options.items() if value is not None}
     try:
         pending = _send(app, name, arguments, keywords, given, force)

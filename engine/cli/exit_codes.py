@@ -23,6 +23,7 @@ from engine.errors import (
     EngineError,
     NotRegistered,
     QueueNotFound,
+    ResultsDisabled,
     ResultTimeout,
 )
 
@@ -41,6 +42,7 @@ class ExitCode(IntEnum):
 
 _BY_ERROR: tuple[tuple[type[EngineError], ExitCode], ...] = (
     (ConfigurationError, ExitCode.USAGE),
+    (ResultsDisabled, ExitCode.USAGE),
     (ConnectionFailed, ExitCode.UNREACHABLE),
     (ConnectionLost, ExitCode.UNREACHABLE),
     (QueueNotFound, ExitCode.NOT_FOUND),

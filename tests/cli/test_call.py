@@ -60,3 +60,11 @@ def test_arguments_the_task_does_not_take_are_one_line(shop: Path) -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "add" in done.stderr
+
+
+def test_waiting_without_a_result_store_sends_nothing(shop: Path) -> None:
+    environ = {"ENGINE_RESULT_BACKEND": "disabled://"}
+    done = engine("call", "shop", "shop.add", "1", "2", "--wait", cwd=shop, environ=environ)
+    assert done.returncode == 2
+    assert "result_backend" in done.stderr
+    assert engine("queues", "shop", cwd=shop).returncode == 4

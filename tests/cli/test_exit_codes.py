@@ -12,6 +12,7 @@ from engine.cli.exit_codes import ExitCode, error_line, exit_code_for
         (errors.ConfigurationError("x"), ExitCode.USAGE),
         (errors.UnknownSetting("x"), ExitCode.USAGE),
         (errors.MissingExtra("x"), ExitCode.USAGE),
+        (errors.ResultsDisabled("x"), ExitCode.USAGE),
         (errors.ConnectionFailed("x"), ExitCode.UNREACHABLE),
         (errors.AccessRefused("x"), ExitCode.UNREACHABLE),
         (errors.ConnectionLost("x"), ExitCode.UNREACHABLE),
