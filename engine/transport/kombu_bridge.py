@@ -87,11 +87,13 @@ class KombuTransport(Transport):
     def connect(self) -> None:
         if self.connected:
             return
-        connection = self._kombu_connection()
         try:
+            connection = self._kombu_connection()
             connection.connect()
             self._publishing_channel = connection.channel()
             self._consuming_channel = connection.channel()
+        except ConfigurationError:
+            raise
         except (ImportError, KeyError) as error:
             raise MissingExtra(f"kombu cannot speak {mask_url(self._kombu_url)!r}: {error}") from error
         except Exception as error:  # each of kombu's transports has errors of its own
@@ -132,8 +134,13 @@ class KombuTransport(Transport):
             for delivery in self._unsettled.values():
                 with contextlib.suppress(Exception):
                     delivery.context.requeue()
+            raw = connection.connection
             with contextlib.suppress(Exception):
                 connection.close()
+            with contextlib.suppress(
+                Exception
+            ):  # a last word of the broker can make close() give up half-way
+                raw.collect()
         self._consuming_channel = self._publishing_channel = None
         self._unsettled = {}
         self._arrived.clear()
