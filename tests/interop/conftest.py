@@ -15,7 +15,7 @@ import pytest
 #: Kept between runs: made once, under a lock, and only when every package is in it.
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 OLDER = CACHE / f"celery-5.6-py{sys.version_info[0]}{sys.version_info[1]}"
-OLDER_PACKAGES = ("celery==5.6.*", "kombu==5.6.*", "redis", "pyyaml", "msgpack", "brotli", "backports.zstd")
+OLDER_PACKAGES = ("celery==5.6.*", "kombu==5.6.*", "redis", "pyyaml", "msgpack", "brotli", "zstandard")
 
 
 def _unavailable(reason: str) -> None:
@@ -41,7 +41,7 @@ def _run(*command: str) -> None:
 def _older() -> str:
     python = OLDER / "bin" / "python"
     CACHE.mkdir(exist_ok=True)
-    with open(OLDER.with_suffix(".lock"), "w") as lock:
+    with open(OLDER.with_name(f"{OLDER.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         finished = OLDER / "packages.txt"
         if not finished.exists() or finished.read_text() != " ".join(OLDER_PACKAGES):
