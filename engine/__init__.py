@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing itself would be most of the time that importing this takes
 if TYPE_CHECKING:
     from kombu.entity import Exchange as Exchange
     from kombu.entity import Queue as Queue
@@ -65,14 +63,16 @@ _MODULES = ("errors", "signals")
 __all__ = ["__version__", *_MODULES, *_WHERE]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name in _MODULES:
         return import_module(f"engine.{name}")
     try:
         module = _WHERE[name]
     except KeyError:
         raise AttributeError(f"module 'engine' has no attribute {name!r}") from None
-    value = getattr(import_module(module), name)
+    value: object = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

@@ -20,6 +20,7 @@ from engine.model import QueueSpec
 from engine.pool import Connection, ConnectionPool, LinkPool, ProducerPool
 from engine.producer import Producer
 from engine.results import DISABLED, ResultStore, open_store
+from engine.settings import Settings
 from engine.transport import Transport, TransportOptions, open_transport
 
 #: broker_transport_options that TransportOptions names itself
@@ -175,10 +176,10 @@ class AppBroker(AppSettings):
             url,
             expires_s=conf.result_expires,
             transport=transport,
-            transport_factory=(lambda: transport) if transport is not None else self._open_for_results,
+            transport_factory=self._open_for_results,
             oid=self.thread_oid,
             persistent=bool(conf.result_persistent),
-            options=conf.result_backend_transport_options,
+            redis_options=_redis_options(conf) if url.startswith("redis") else None,
         )
 
     def _open_for_results(self) -> Transport:
@@ -216,3 +217,15 @@ class AppBroker(AppSettings):
     def close(self) -> None:
         """Close what this process holds open. The app can be used again."""
         self._forget_connections()
+
+
+def _redis_options(conf: Settings) -> dict[str, Any]:
+    options = {
+        "key_prefix": conf.result_backend_transport_options.get("global_keyprefix", ""),
+        "failure_expires_s": conf.result_failure_expires,
+        "ssl": conf.redis_backend_use_ssl,
+        "connect_timeout": conf.redis_socket_connect_timeout or conf.broker_connection_timeout,
+    }
+    if conf.redis_socket_timeout:
+        options["reply_timeout"] = conf.redis_socket_timeout
+    return options

@@ -65,6 +65,11 @@ class BrokerLink:
         return self._transport is not None and self._pid == os.getpid() and self._transport.connected
 
     @property
+    def opened(self) -> bool:
+        """Whether this process has opened a connection, which may have broken since."""
+        return self._transport is not None and self._pid == os.getpid()
+
+    @property
     def transport(self) -> Transport:
         """The open transport; connects when there is none. Raises ConnectionFailed."""
         transport = self._transport

@@ -80,11 +80,10 @@ def decompress(body: bytes, mime: str, limit_bytes: int) -> bytes:
     Raises MessageTooLarge when it would be larger than ``limit_bytes``, DecodeError when it is damaged,
     incomplete or of an unknown compression, MissingExtra when the module is not installed.
     """
-    decompressor = _DECOMPRESSORS.get(_MIME_TYPES.get(mime, mime))
+    name = str(mime)[:60]  # it comes from a header, which can hold anything
+    decompressor = _DECOMPRESSORS.get(_MIME_TYPES.get(name, name))
     if decompressor is None:
-        raise DecodeError(
-            f"the body has an unknown compression {mime[:60]!r}; known are {sorted(_DECOMPRESSORS)}"
-        )
+        raise DecodeError(f"the body has an unknown compression {name!r}; known are {sorted(_DECOMPRESSORS)}")
     return decompressor(body, limit_bytes)
 
 

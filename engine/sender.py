@@ -131,7 +131,7 @@ class Sender:
     ) -> tuple[list[Exception | None], bool]:
         """One try: the outcomes, and whether an open connection was broken before anything was sent."""
         link = self.source.take()
-        was_open = link.connected
+        was_open = link.opened
         try:
             link.declare_all(declare)
             transport = link.transport

@@ -239,7 +239,7 @@ def _from_object(values: Mapping[str, Any]) -> dict[str, Any]:
         if known is not None:
             if not isinstance(value, (ModuleType, type)):
                 _take(found, known, name, value)
-        elif name.islower() and name.startswith(_SECTIONS) and not callable(value) and _nearest(name):
+        elif name.islower() and name.startswith(_SECTIONS) and not callable(value) and _nearest(name, 0.85):
             raise _unknown(name)
     return found
 
@@ -267,11 +267,11 @@ def _import_source(path: str) -> Any:
 # -- words ---------------------------------------------------------------------------------------------
 
 
-def _nearest(name: str) -> str | None:
+def _nearest(name: str, cutoff: float = 0.75) -> str | None:
     import difflib
 
     known = [*BY_NAME, *_IGNORED_NAMES, *(_SPELLINGS if name.isupper() else ())]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return near[0] if near else None
 
 

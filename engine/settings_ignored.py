@@ -36,6 +36,8 @@ IGNORED: dict[str, str] = {
     "broker_heartbeat_checkrate": "heartbeats are sent and checked at half their interval",
     "broker_login_method": "the login is PLAIN, or EXTERNAL with a client certificate",
     "broker_native_delayed_delivery_queue_type": "the transport chooses the type of its delay queues",
+    "result_cache_max": "an AsyncResult keeps what it has read, and nothing else does",
+    "result_compression": "results are stored as they are",
     "result_exchange": "results are sent straight to the caller's queue",
     "result_exchange_type": "results are sent straight to the caller's queue",
     "result_chord_retry_interval": "a chord's members are counted by the store, nothing polls",

@@ -128,9 +128,7 @@ RESULT = _section(
     ("chord_expires", "seconds | None", None, "The same for a chord's counters.", (), 0),
     ("persistent", "bool | None", None, "rpc://: results survive a restart of the broker."),
     ("extended", "bool", False, "Store name, args, kwargs, worker, retries and queue with each result."),
-    ("serializer", "str", "json", "How results are written."),
-    ("compression", "str | None", None, "How results are compressed: gzip, bzip2, zstd, ..."),
-    ("cache_max", "int", -1, "Results kept in memory by a client; -1 keeps each in its AsyncResult.", (), -1),
+    ("serializer", "str", "json", "How results are written.", ("json",)),
     ("chord_join_timeout", "seconds", 3.0, "How long collecting a chord's results may take.", (), 0),
 )
 

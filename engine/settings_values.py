@@ -17,6 +17,8 @@ _FALSE = frozenset({"false", "no", "off", "0", "n", "f", ""})
 _SECRET = re.compile(
     r"passw|secret|token|access_key|private_key|api_?key|key_password|signature", re.IGNORECASE
 )
+# the same two as in engine.transport.url, which is a layer above
+_URL_QUERY = re.compile(r"(?i)(?P<key>[?&][^=&;]*(?:password|passwd|secret|token|key)[^=&;]*)=[^&;\s]*")
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^/?#;,\s@:]*):[^\s;]*@", re.IGNORECASE)
 
 
@@ -61,7 +63,7 @@ def looks_secret(name: str) -> bool:
 
 def mask_text(text: str) -> str:
     """Text with the passwords of URLs in it replaced."""
-    return _URL_PASSWORD.sub(r"\g<head>:**@", text)
+    return _URL_QUERY.sub(r"\g<key>=**", _URL_PASSWORD.sub(r"\g<head>:**@", text))
 
 
 def _brief(name: str, value: Any) -> str:

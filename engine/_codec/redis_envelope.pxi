@@ -163,11 +163,15 @@ cpdef bytes encode_envelope(Message message, str delivery_tag):
     no form for.
     """
     cdef _EnvelopeWriter writer = _EnvelopeWriter.__new__(_EnvelopeWriter)
-    cdef dict headers = message.headers
-    cdef bytes header_text = json_encode(headers) if headers else b"{}"
+    cdef object headers = message.headers
+    cdef bytes header_text = b"{}"
     cdef str expiration = None if message.expiration_ms is None else str(message.expiration_ms)
     if not PyBytes_CheckExact(message.body):
         raise EncodeError(f"a message body is bytes, not {type(message.body).__name__}")
+    if headers is not None:
+        if not isinstance(headers, dict):
+            raise EncodeError(f"message headers are a dict, not {type(headers).__name__}")
+        header_text = json_encode(headers)
     _small_number("priority", message.priority)
     _small_number("delivery_mode", message.delivery_mode)
     _small_number("timestamp", message.timestamp)

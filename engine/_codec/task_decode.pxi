@@ -238,7 +238,7 @@ cdef int _set_body_1(TaskMessage message, dict body, bint checked) except -1:
 cdef object _read_body(Delivery delivery, dict headers, object loads, bint* checked):
     cdef object content_type = delivery.get_content_type()
     cdef object encoding = delivery.get_content_encoding()
-    cdef bint compressed = headers.get("compression") is not None
+    cdef bint compressed = bool(headers.get("compression"))
     if content_type == "application/json" and not compressed and (
         encoding is None or encoding == "utf-8" or encoding.lower() in _JSON_ENCODINGS
     ):
@@ -274,9 +274,9 @@ cpdef TaskMessage decode_task(Delivery delivery, object loads=None):
         _set_headers(message, headers)
         if message.task is not None:
             _set_body_2(message, body, checked)
-    if message.task is None:
+    if not message.task:
         raise DecodeError("task message: neither a header nor the body names the task")
-    if message.id is None:
+    if not message.id:
         raise DecodeError("task message: it has no id")
     if message.root_id is None:
         message.root_id = message.id

@@ -23,7 +23,7 @@ def open_store(
     transport_factory: Callable[[], Any] | None = None,
     oid: str | None = None,
     persistent: bool = False,
-    options: Mapping[str, Any] | None = None,
+    redis_options: Mapping[str, Any] | None = None,
 ) -> ResultStore:
     """A new store for ``result_backend``; it connects when it is used. Raises ConfigurationError.
 
@@ -39,7 +39,7 @@ def open_store(
     if scheme in ("redis", "rediss"):
         from engine.results.redis import RedisStore
 
-        return RedisStore(url, expires_s=expires_s, key_prefix=(options or {}).get("global_keyprefix", ""))
+        return RedisStore(url, expires_s=expires_s, **(redis_options or {}))
     if scheme == "rpc":
         from engine.results.rpc import RpcStore
 
