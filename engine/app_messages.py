@@ -10,7 +10,7 @@ from engine import signals
 from engine.app_tasks import AppTasks
 from engine.async_result import AsyncResult
 from engine.codec import Delivery, Message, TaskMessage, decode_task
-from engine.dispatch import Plan, encode, make_task
+from engine.dispatch import Plan, check_arguments, encode, make_task
 from engine.ids import new_id
 from engine.message_body import unpacked
 from engine.model import Route
@@ -126,6 +126,7 @@ class AppMessages(AppTasks):
                 message.root_id = message.root_id or request.root_id or request.id
                 message.parent_id = message.parent_id or request.id
         else:
+            check_arguments(args, kwargs)
             message = TaskMessage(name, task_id, args, kwargs)
         message.ignore_result = ignored
         if message.reply_to is None and (self.rpc_results or not plan.lean):

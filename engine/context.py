@@ -138,6 +138,8 @@ _FROM_MESSAGE: dict[str, Callable[[TaskMessage], Any]] = {
     **{name: _getter(name) for name in _FIELDS},
     "timelimit": lambda message: [message.time_limit, message.soft_time_limit],
     "taskset": lambda message: message.group,
+    "task": lambda message: message.task or None,
+    "id": lambda message: message.id or None,
 }
 
 

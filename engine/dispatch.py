@@ -94,10 +94,7 @@ def make_task(
     name: str, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> TaskMessage:
     """The task message of one call. Raises TypeError for arguments that are none."""
-    if not isinstance(args, (list, tuple)):
-        raise TypeError(f"task arguments are a list or a tuple, not {type(args).__name__}")
-    if not isinstance(kwargs, Mapping):
-        raise TypeError(f"a task's keyword arguments are a mapping, not {type(kwargs).__name__}")
+    check_arguments(args, kwargs)
     fields: dict[str, Any] = {
         field: options[name] for name, field in _MESSAGE_FIELDS.items() if options.get(name) is not None
     }
@@ -117,6 +114,14 @@ def make_task(
     if limit and soft and soft > limit:
         raise ConfigurationError(f"soft_time_limit ({soft} s) is longer than time_limit ({limit} s)")
     return TaskMessage(name, task_id, args, kwargs, **fields)
+
+
+def check_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises TypeError when they are not what their names say."""
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(f"task arguments are a list or a tuple, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"a task's keyword arguments are a mapping, not {type(kwargs).__name__}")
 
 
 def encode(task: TaskMessage, plan: Plan, properties: Mapping[str, Any]) -> Message:

@@ -1,0 +1,41 @@
+"""A worker of one step, for tests of the library alone: it reads a memory:// queue, runs, publishes, stores.
+
+The order is the worker's: run, store the result, publish what follows, acknowledge.
+"""
+
+from __future__ import annotations
+
+from engine.app import Engine
+from engine.codec import TaskMessage
+from engine.context import Context
+from engine.model import Outcome
+from engine.results.base import EXCEPTION_STATES, ResultMeta
+from engine.stored_exceptions import exception_to_stored
+
+
+def run_all(app: Engine, queue: str = "celery", limit: int = 100) -> list[tuple[TaskMessage, Outcome]]:
+    """Run what is in the queue, and what that puts there, until it is empty."""
+    transport, done = app.open_transport(), []
+    store = app.open_store()
+    while len(done) < limit and (delivery := transport.get(queue)) is not None:
+        message = app.decode(delivery)
+        context = Context(message, delivery=delivery, outbox=[], called_directly=False, hostname="inline")
+        outcome = app.run_task(app.find_task(message.task), context, message)
+        if outcome.store and store is not None:
+            store.store([meta(message, outcome, context)])
+        errors = app.producer.publish_messages(outcome.publish)
+        assert errors == [None] * len(outcome.publish)
+        transport.ack([delivery])
+        done.append((message, outcome))
+    transport.close()
+    return done
+
+
+def meta(message: TaskMessage, outcome: Outcome, context: Context) -> ResultMeta:
+    result = outcome.result
+    if outcome.state in EXCEPTION_STATES:
+        result = exception_to_stored(result)
+    children = context.children_as_tuples()
+    return ResultMeta(
+        message.id, outcome.state, result, outcome.traceback, children, parent_id=message.parent_id
+    )

@@ -1,0 +1,389 @@
+"""Tasks: how they are called, what goes on the wire, and how they are tried again."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from kombu import Queue
+
+from engine.app import Engine
+from engine.async_result import AsyncResult
+from engine.codec import Message
+from engine.context import Context
+from engine.dispatch import timestamp
+from engine.errors import ConfigurationError, Ignore, MaxRetriesExceeded, Reject, Retry
+from engine.outbox import Outbox
+from engine.task import Task
+from tests.inline_worker import run_all
+
+
+@pytest.fixture
+def app(unique: str) -> Engine:
+    return Engine("proj", broker=f"memory://{unique}")
+
+
+@pytest.fixture
+def add(app: Engine) -> Task[[int, int], int]:
+    @app.task
+    def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    return add
+
+
+def sent(task: Task[Any, Any], args: Any = (1, 2), **options: Any) -> Message:
+    """The one message of a call."""
+    box = Outbox()
+    task.apply_async(args, producer=box, **options)
+    (message,) = box.messages
+    return message
+
+
+def headers(task: Task[Any, Any], args: Any = (1, 2), **options: Any) -> dict[str, Any]:
+    found = sent(task, args, **options).headers
+    assert found is not None
+    return found
+
+
+def test_it_is_still_a_function(add: Task[[int, int], int]) -> None:
+    assert add(1, 2) == 3
+    assert add.__name__ == "add"
+    assert add.request.called_directly
+
+
+def test_delay_sends_celerys_message(app: Engine, add: Task[[int, int], int]) -> None:
+    result = add.delay(1, b=5)
+    delivery = app.open_transport().get("celery")
+    assert delivery is not None
+    assert delivery.header("task") == add.name
+    assert delivery.header("id") == delivery.properties["correlation_id"] == result.id
+    embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    assert json.loads(delivery.body) == [[1], {"b": 5}, embed]
+    assert (delivery.exchange, delivery.routing_key) == ("", "celery")
+    assert delivery.properties["delivery_mode"] == 2
+
+
+def test_full_headers_are_celerys(app: Engine, add: Task[[int, int], int]) -> None:
+    app.conf.task_lean_headers = False
+    found = headers(add, task_id="i", kwargs={})
+    wanted = {"lang": "py", "task": add.name, "id": "i", "retries": 0, "timelimit": [None, None]}
+    wanted |= {"root_id": "i", "parent_id": None, "argsrepr": "(1, 2)", "kwargsrepr": "{}", "group": None}
+    wanted |= {"eta": None, "expires": None, "ignore_result": False, "shadow": None, "stamps": None}
+    assert {name: found[name] for name in wanted if name != "stamps"} == {
+        name: value for name, value in wanted.items() if name != "stamps"
+    }
+    assert found["origin"].startswith("gen")
+
+
+@pytest.mark.parametrize("bad", [((1, 2, 3), {}), ((), {}), ((1,), {"c": 1})])
+def test_wrong_arguments_are_told_at_once(add: Task[[int, int], int], bad: Any) -> None:
+    with pytest.raises(TypeError):
+        add.apply_async(*bad)
+
+
+def test_typing_can_be_switched_off(app: Engine) -> None:
+    @app.task(typing=False)
+    def loose(a: int) -> None: ...
+
+    assert sent(loose, (1, 2, 3))
+
+
+def test_arguments_that_are_none_of_it(add: Task[[int, int], int]) -> None:
+    add.typing = False
+    with pytest.raises(TypeError, match="list or a tuple"):
+        add.apply_async("ab")
+    with pytest.raises(TypeError, match="keyword arguments are a mapping"):
+        add.apply_async((1,), [1])  # type: ignore[arg-type]
+
+
+def test_countdown_and_eta(add: Task[[int, int], int]) -> None:
+    message = sent(add, countdown=60)
+    assert message.due_at == pytest.approx(time.time() + 60, abs=5)
+    assert timestamp((message.headers or {})["eta"]) == pytest.approx(message.due_at, abs=0.001)
+    moment = datetime(2030, 1, 2, 3, 4, 5)  # noqa: DTZ001 - naive means UTC
+    message = sent(add, eta=moment)
+    assert (message.headers or {})["eta"] == "2030-01-02T03:04:05"
+    assert message.due_at == moment.replace(tzinfo=timezone.utc).timestamp()
+    aware = datetime(2030, 1, 2, tzinfo=timezone(timedelta(hours=2)))
+    assert sent(add, eta=aware).due_at == aware.timestamp()
+    assert sent(add, countdown=0).due_at is None
+    with pytest.raises(TypeError, match="eta is a datetime"):
+        sent(add, eta=5)
+
+
+def test_expires(add: Task[[int, int], int]) -> None:
+    message = sent(add, expires=30)
+    assert message.expiration_ms == pytest.approx(30_000, abs=3000)
+    assert timestamp((message.headers or {})["expires"]) == pytest.approx(time.time() + 30, abs=5)
+    assert sent(add, expires=timedelta(minutes=1)).expiration_ms == pytest.approx(60_000, abs=3000)
+    assert sent(add, expires=datetime(2001, 1, 1, tzinfo=timezone.utc)).expiration_ms == 0
+
+
+def test_options_of_the_call_win_over_the_task_and_both_over_the_route(app: Engine) -> None:
+    app.conf.task_routes = {"*": {"queue": "routed", "priority": 1, "serializer": "json"}}
+
+    @app.task(queue="tasks", priority=2, time_limit=9, name="t")
+    def task() -> None: ...
+
+    assert (sent(task, ()).routing_key, sent(task, ()).priority) == ("tasks", 2)
+    called = sent(task, (), queue=Queue("called"), priority=3, time_limit=4, soft_time_limit=2)
+    assert (called.routing_key, called.priority) == ("called", 3)
+    assert (called.headers or {})["timelimit"] == [4, 2]
+    with pytest.raises(ConfigurationError, match="longer than time_limit"):
+        sent(task, (), soft_time_limit=10)
+
+
+def test_further_options_reach_the_message(add: Task[[int, int], int]) -> None:
+    message = sent(
+        add,
+        task_id="mine",
+        headers={"tenant": 7},
+        shadow="other name",
+        root_id="r",
+        parent_id="p",
+        group_id="g",
+        group_index=2,
+        reply_to="me",
+        delivery_mode="transient",
+        message_id="m",
+        stamped_headers=["stamp"],
+        stamp="s",
+        link=add.s(1),
+        link_error=[add.s(2)],
+    )
+    found = message.headers or {}
+    wanted = {"id": "mine", "tenant": 7, "shadow": "other name", "root_id": "r", "parent_id": "p"}
+    wanted |= {"group": "g", "group_index": 2, "stamped_headers": ["stamp"], "stamps": {"stamp": "s"}}
+    assert {name: found[name] for name in wanted} == wanted
+    assert (message.reply_to, message.delivery_mode, message.message_id) == ("me", 1, "m")
+    embed = json.loads(message.body)[2]
+    assert [embed["callbacks"][0]["args"], embed["errbacks"][0]["args"]] == [[1], [2]]
+
+
+def test_serializer_and_compression(app: Engine, add: Task[[int, int], int]) -> None:
+    app.conf.accept_content = ["json", "msgpack"]
+    add.apply_async((1, 2), serializer="msgpack", compression="gzip")
+    transport = app.open_transport()
+    delivery = transport.get("celery")
+    assert delivery is not None
+    assert delivery.content_type == "application/x-msgpack"
+    assert delivery.header("compression") == "application/x-gzip"
+    assert list(app.decode(delivery).args) == [1, 2]
+
+
+def test_ignored_results_are_not_waited_for(app: Engine) -> None:
+    @app.task(ignore_result=True)
+    def silent() -> int:
+        return 1
+
+    assert silent.delay().get() is None
+    assert headers(silent, ())["ignore_result"] is True
+
+
+def test_send_task_by_name(app: Engine) -> None:
+    result = app.send_task("elsewhere.task", [1], {"k": 2}, queue="far")
+    delivery = app.open_transport().get("far")
+    assert delivery is not None
+    assert (delivery.header("task"), delivery.header("id")) == ("elsewhere.task", result.id)
+    assert isinstance(result, AsyncResult)
+
+
+def test_calls_inside_a_task_know_where_they_come_from(app: Engine, add: Task[[int, int], int]) -> None:
+    @app.task
+    def parent() -> None:
+        add.delay(1, 2)
+
+    outer = parent.apply_async(root_id="root")
+    (_, _), (inner, _) = run_all(app)
+    assert (inner.root_id, inner.parent_id) == ("root", outer.id)
+    assert outer.children == [AsyncResult(inner.id)]
+
+
+def test_pickled_by_name(app: Engine, add: Task[[int, int], int]) -> None:
+    assert pickle.loads(pickle.dumps(add)) is add
+
+
+def test_class_based_tasks(app: Engine) -> None:
+    class Counter(Task[[int], int]):
+        name = "counter"
+        calls = 0
+
+        def run(self, step: int) -> int:
+            self.calls += step
+            return self.calls
+
+    counter = app.register_task(Counter)
+    counter.delay(2)
+    counter.delay(3)
+    assert [outcome.result for _, outcome in run_all(app)] == [2, 5]
+
+
+def test_attributes_left_open_come_from_the_settings(app: Engine) -> None:
+    app.conf.update(
+        task_acks_late=False, task_track_started=True, task_annotations={"*": {"rate_limit": "1/s"}}
+    )
+
+    @app.task(track_started=False)
+    def task() -> None: ...
+
+    found = app.find_task(task.name)
+    assert (found.acks_late, found.acks_early, found.track_started, found.rate_limit) == (
+        False,
+        True,
+        False,
+        "1/s",
+    )
+
+
+# -- retry ---------------------------------------------------------------------------------------------
+
+
+def call(app: Engine, task: Task[Any, Any], *args: Any, **options: Any) -> Any:
+    task.apply_async(args, **options)
+    return run_all(app)[0]
+
+
+def test_a_retry_is_the_same_task_once_more(app: Engine) -> None:
+    @app.task(bind=True, max_retries=2)
+    def flaky(self: Any, n: int) -> int:
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        return n
+
+    flaky.apply_async(
+        (5,), task_id="same", queue="odd", headers={"tenant": 1}, link=flaky.si(0).set(queue="no")
+    )
+    ran = run_all(app, "odd")
+    assert [(m.id, m.retries, o.state) for m, o in ran] == [
+        ("same", 0, "RETRY"),
+        ("same", 1, "RETRY"),
+        ("same", 2, "SUCCESS"),
+    ]
+    assert all((message.headers or {}).get("tenant") == 1 for message, _ in ran)
+    assert all(message.parent_id is None for message, _ in ran)
+
+
+def test_retries_end(app: Engine) -> None:
+    @app.task(bind=True, max_retries=1)
+    def never(self: Any, exc: str | None = None) -> None:
+        raise self.retry(countdown=0, exc=KeyError(exc) if exc else None)
+
+    never.delay()
+    assert isinstance(run_all(app)[-1][1].result, MaxRetriesExceeded)
+    never.delay("mine")
+    ran = run_all(app)
+    assert [outcome.state for _, outcome in ran] == ["RETRY", "FAILURE"]
+    assert isinstance(ran[-1][1].result, KeyError)
+
+
+def test_a_retry_waits(app: Engine) -> None:
+    @app.task(bind=True)
+    def later(self: Any) -> None:
+        self.retry(exc=ValueError("why"))
+
+    _, outcome = call(app, later)
+    (message,) = outcome.publish
+    assert message.due_at == pytest.approx(time.time() + 180, abs=5)
+    assert (outcome.state, str(outcome.result)) == ("RETRY", "why")
+
+
+def test_other_arguments_for_the_next_try(app: Engine) -> None:
+    @app.task(bind=True)
+    def task(self: Any, a: int, b: int = 0, **rest: Any) -> Any:
+        if self.request.retries == 0:
+            self.retry(args=(9,), countdown=0)
+        if self.request.retries == 1:
+            self.retry(kwargs={"b": 7}, countdown=0)
+        return a, b
+
+    task.apply_async((1,), {"b": 5})
+    assert run_all(app)[-1][1].result == (9, 7)
+
+
+def test_retry_without_raising(app: Engine) -> None:
+    @app.task(bind=True)
+    def both(self: Any) -> str:
+        if self.request.retries == 0:
+            assert isinstance(self.retry(throw=False, countdown=0), Retry)
+        return "done"
+
+    both.delay()
+    assert [outcome.state for _, outcome in run_all(app)] == ["SUCCESS", "SUCCESS"]
+
+
+def test_retry_outside_a_worker_raises_the_error(app: Engine) -> None:
+    @app.task(bind=True)
+    def task(self: Any, exc: Exception | None = None) -> None:
+        self.retry(exc=exc)
+
+    with pytest.raises(KeyError):
+        task(KeyError("k"))
+    with pytest.raises(Retry):
+        task()
+
+
+def test_automatic_retries_with_backoff(app: Engine) -> None:
+    @app.task(
+        autoretry_for=(OSError,), dont_autoretry_for=(FileNotFoundError,), retry_backoff=4, retry_jitter=False
+    )
+    def fetch(kind: str) -> None:
+        raise {"os": OSError, "file": FileNotFoundError, "key": KeyError}[kind]("x")
+
+    _, outcome = call(app, fetch, "os")
+    assert outcome.publish[0].due_at == pytest.approx(time.time() + 4, abs=2)
+    assert outcome.state == "RETRY"
+    assert [call(app, fetch, kind)[1].state for kind in ("file", "key")] == ["FAILURE", "FAILURE"]
+    _, outcome = call(app, fetch, "os", retries=3)
+    assert isinstance(outcome.result, OSError)
+    assert (outcome.state, outcome.publish) == ("FAILURE", [])
+
+
+@pytest.mark.parametrize(("retries", "most"), [(0, 2), (3, 16), (20, 600)])
+def test_backoff_with_jitter_stays_below_its_curve(app: Engine, retries: int, most: int) -> None:
+    from engine.retrying import backoff_s
+
+    @app.task(retry_backoff=2)
+    def task() -> None: ...
+
+    drawn = [backoff_s(task, retries) for _ in range(300)]
+    assert 0 <= min(drawn) <= max(drawn) <= most
+    assert max(drawn) > most / 2
+
+
+def test_replace(app: Engine, add: Task[[int, int], int]) -> None:
+    @app.task(bind=True)
+    def outer(self: Any) -> None:
+        self.replace(add.s(2, 3))
+
+    result = outer.apply_async(link=add.s(10))
+    states = [(message.task, outcome.state) for message, outcome in run_all(app)]
+    assert states == [(outer.name, "IGNORED"), (add.name, "SUCCESS"), (add.name, "SUCCESS")]
+    assert result.get(timeout=1) == 5
+
+
+def test_update_state(app: Engine) -> None:
+    @app.task(bind=True)
+    def slow(self: Any) -> None:
+        self.update_state(state="PROGRESS", meta={"done": 5})
+        raise Ignore
+
+    result = slow.delay()
+    run_all(app)
+    assert (result.state, result.info) == ("PROGRESS", {"done": 5})
+
+
+def test_push_request_for_tests_of_tasks(app: Engine) -> None:
+    @app.task(bind=True)
+    def who(self: Any) -> Any:
+        return self.request.id
+
+    who.push_request(Context(id="pushed"))
+    assert who.run() == "pushed"
+    who.pop_request()
+    assert who.request.id is None
+    assert Reject("why", requeue=True).requeue
