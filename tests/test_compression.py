@@ -131,6 +131,9 @@ def test_a_dictionary_that_would_fill_the_memory() -> None:
 def test_unknown_compressions(mime: str) -> None:
     with pytest.raises(DecodeError, match="unknown compression"):
         decompress(b"", mime, LIMIT)
+    for odd in (5, [mime], None):
+        with pytest.raises(DecodeError, match="unknown compression"):
+            decompress(b"", odd, LIMIT)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="known are brotli, bzip"):
         compress(b"", mime)
 

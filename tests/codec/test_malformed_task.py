@@ -60,6 +60,8 @@ def test_bad_bodies(body: Any, complaint: str) -> None:
         ({"task": 5}, "task is a int, not a string"),
         ({"id": 5}, "id is a int, not a string"),
         ({"id": None}, "no id"),
+        ({"id": ""}, "no id"),
+        ({"task": ""}, "names the task"),
         ({"task": None}, "names the task"),
         ({"retries": "1"}, "retries is a str, not an integer"),
         ({"retries": True}, "retries is a bool, not an integer"),

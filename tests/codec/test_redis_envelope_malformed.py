@@ -74,6 +74,7 @@ def test_bad_envelopes(data: bytes, complaint: str | None) -> None:
     [
         (Message("text"), "body is bytes, not str"),
         (Message(b"", headers={"k": object()}), "not JSON serializable"),
+        (Message(b"", headers=[("k", 1)]), "headers are a dict, not list"),
         (Message(b"", correlation_id=5), "is a int, not a string"),
         (Message(b"", routing_key="\ud800"), "lone surrogate"),
         (Message(b"", priority="1"), "priority is '1', not an integer"),

@@ -158,6 +158,8 @@ def test_hybrid_headers_win_over_the_body() -> None:
             "2030-01-02T03:04:05.5-0330",
             datetime(2030, 1, 2, 3, 4, 5, 500000, tzinfo=timezone(-timedelta(hours=3.5))),
         ),
+        ("2030-01-02T03:04:05.5 z", datetime(2030, 1, 2, 3, 4, 5, 500000, tzinfo=timezone.utc)),
+        ("2030-01-02 03:04:05 -01", datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone(-timedelta(hours=1)))),
         ("2030-01-02T03:04+02", datetime(2030, 1, 2, 3, 4, tzinfo=timezone(timedelta(hours=2)))),
     ],
 )
@@ -176,6 +178,10 @@ def test_times_that_came_as_objects_or_empty() -> None:
     got = decode_task(delivery([[], {}, None], {"task": "t", "id": ID, "eta": moment, "expires": ""}))
     assert (got.eta, got.expires) == (moment.isoformat(), None)
     assert decode_task(delivery({"task": "t", "id": ID, "eta": moment})).eta == moment.isoformat()
+
+
+def test_an_empty_compression_header_means_none() -> None:
+    assert decode_task(delivery([[1], {}, None], {"task": "t", "id": ID, "compression": ""})).args == [1]
 
 
 @pytest.mark.parametrize("encoding", [None, "utf-8", "UTF-8", "utf8", "binary"])
