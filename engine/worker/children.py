@@ -144,8 +144,9 @@ class Children:
         self.crashes_in_a_row = 0
         self.spawn_not_before_mono_s = 0.0
 
-    def died(self, slot: int, exit_code: int, now: float) -> tuple[Child, Death]:
-        """It is gone; ``exit_code`` is negative for a signal. Frees the slot."""
+    def died(self, slot: int, exit_code: int, now: float, tasks_done: int = 0) -> tuple[Child, Death]:
+        """It is gone; ``exit_code`` is negative for a signal. Frees the slot. One that has done tasks made
+        progress: its successor waits 0.1 s at most."""
         child = self.by_slot.pop(slot)
         if child.killed_for and child.killed_for != KILLED_AT_BOOT:
             return child, Death.DELIBERATE
@@ -155,6 +156,8 @@ class Children:
         if booted and now - child.ready_mono_s >= PROVEN_AFTER_S:
             self.proven()
         self.crashes_in_a_row += 1
+        if tasks_done:
+            self.crashes_in_a_row = min(self.crashes_in_a_row, 2)
         if self.crashes_in_a_row > 1:
             self.spawn_not_before_mono_s = now + self.backoff_s()
         if booted:

@@ -256,8 +256,10 @@ class Supervisor:
         self._forget(link.channel)
         processes.close_fds([link.recorder_fd] if link.recorder_fd >= 0 else [])
         slot = self._scoreboard.slot(child.slot)
-        _, death = self._children.died(child.slot, code, time.monotonic())
-        self._mortician.bury(child, death, code, slot.read(), self._children.stopping)
+        view = slot.read()
+        done = view.done if view is not None else 0
+        _, death = self._children.died(child.slot, code, time.monotonic(), done)
+        self._mortician.bury(child, death, code, view, self._children.stopping)
         slot.clear()  # after the verdict was sent: siblings look here first, then at their messages
         failures = self._children.boot_failures_in_a_row
         if death is Death.BOOT_FAILURE and failures >= self._options.max_boot_failures:

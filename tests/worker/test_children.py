@@ -59,6 +59,17 @@ def test_the_first_crash_is_answered_at_once_then_ever_later() -> None:
     assert waits[-1] == BACKOFF_MAX_S
 
 
+def test_a_child_that_did_tasks_is_replaced_soon() -> None:
+    children = ready_children(1)
+    now = 1.0
+    for _ in range(20):
+        children.died(next(iter(children)).slot, -9, now, tasks_done=1)
+        wait_until = children.plan(now).wait_until_mono_s
+        assert wait_until is None or wait_until - now <= 0.1 + 1e-9
+        now += 0.1
+        children.ready(children.spawning(now).slot, now)
+
+
 def test_a_child_that_stayed_up_ends_the_backoff() -> None:
     children = ready_children(1)
     for now in (1.0, 2.0, 3.0):
