@@ -27,7 +27,7 @@ from engine.transport import sqlite_liveness
 from engine.transport.base import Capabilities, Transport, TransportOptions
 from engine.transport.embedded import queue_not_found
 from engine.transport.routing import EXCHANGE_TYPES
-from engine.transport.sqlite_ballast import Ballast
+from engine.transport.sqlite_ballast import BALLAST_BYTES, Ballast, Room
 from engine.transport.sqlite_claims import Claims
 from engine.transport.sqlite_database import Database, lost
 from engine.transport.sqlite_doorbell import Doorbell
@@ -60,7 +60,8 @@ class SqliteTransport(Transport):
         self._database: Database | None = None
         self._topology = Topology()
         self._bell = Doorbell(self.path)
-        self._ballast = Ballast(self.path)
+        self._ballast = Ballast(self.path, int(self.options.extra.get("ballast_bytes", BALLAST_BYTES)))
+        self._room = Room(self._ballast)
         self._publisher = Publisher(self._topology, self._bell, self._ballast)
         self._claims = Claims(self._topology, self._bell)
         self._queues: tuple[str, ...] = ()
@@ -247,29 +248,23 @@ class SqliteTransport(Transport):
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         with self._using() as database:
-            try:
-                self._claims.ack(database, deliveries)
-            except apsw.FullError:
-                if database.connection.in_transaction or not self._ballast.spend():
-                    raise
-                self._claims.ack(database, deliveries)
+            self._room.write(database, lambda: self._claims.ack(database, deliveries))
 
     def nack(self, deliveries: Sequence[Delivery], *, requeue: bool) -> None:
+        settle = self._claims.give_back if requeue else self._claims.reject
         with self._using() as database:
-            if requeue:
-                self._claims.give_back(database, deliveries)
-            else:
-                self._claims.reject(database, deliveries)
+            self._room.write(database, lambda: settle(database, deliveries))
 
     def park(self, delivery: Delivery, due_at: float) -> None:
         with self._using() as database:
-            self._claims.park(database, delivery, due_at)
+            self._room.write(database, lambda: self._claims.park(database, delivery, due_at))
 
     def recover(self) -> int:
         """Raises ConnectionLost when the file was deleted or replaced under us."""
         with self._using() as database:
             database.check_in_place()
-            returned = self._claims.recover_dead(database) + self._claims.settle_clock(database)
+            returned = self._room.write(database, lambda: self._claims.recover_dead(database))
+            returned += self._claims.settle_clock(database)
             database.shrink()
             return returned
 
@@ -277,9 +272,11 @@ class SqliteTransport(Transport):
     def transaction(self) -> Iterator[None]:
         """A power cut takes back all of it or nothing, so it needs not wait for the disk."""
         try:
-            with self._using() as database, database.write():
-                yield
+            with self._using() as database:
+                self._room.prepare(database)
+                with database.write():
+                    yield
         except ConnectionLost as error:
-            if isinstance(error.__cause__, apsw.FullError):
-                self._ballast.spend()  # for the next try
+            if isinstance(error.__cause__, apsw.FullError) and self._database is not None:
+                self._room.make(self._database)  # for the next try
             raise

@@ -1,20 +1,32 @@
 """Space kept back so that acknowledgements still work on a full disk.
 
-A file of real blocks beside the broker's. When an acknowledgement meets a full disk it is deleted and the
-acknowledgement made in its place; while it is gone, publishing is refused, so that what it freed goes to
-nobody else. It is put back as soon as there is room.
+An acknowledgement writes to the log. When that cannot grow, it is copied to the file and begun anew in the
+space it has (`Room`). What was published last may not fit into the file: for that a file of real blocks is
+kept beside the broker's, and deleted when all else fails. While it is gone, publishing is refused, so that
+what it freed goes to nobody else. It is put back as soon as there is room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import apsw
+
+from engine.transport.sqlite_database import Database
 from engine.transport.sqlite_place import beside
 
-#: A log of this many bytes takes some hundred acknowledgements, and the checkpoint that empties it.
-BALLAST_BYTES = 1024 * 1024
+#: As much as the log may hold: copying it makes the file grow by no more.
+BALLAST_BYTES = 8 * 1024 * 1024
+
+#: For so long after a full disk the log is begun anew before each transaction.
+_TIGHT_S = 60.0
+
+T = TypeVar("T")
 
 
 class Ballast:
@@ -60,3 +72,38 @@ class Ballast:
         except OSError:
             return False
         return True
+
+
+class Room:
+    """Makes room for what consumers must be able to write on a full disk."""
+
+    def __init__(self, ballast: Ballast) -> None:
+        self._ballast = ballast
+        self._tight_until_mono_s = 0.0
+
+    def write(self, database: Database, operation: Callable[[], T]) -> T:
+        """Do it; on a full disk again, first with the log begun anew, then with the ballast spent. Inside a
+        transaction nothing can be done again: see `make`."""
+        try:
+            return operation()
+        except apsw.FullError:
+            if database.connection.in_transaction:
+                raise
+        self.make(database)
+        try:
+            return operation()
+        except apsw.FullError:
+            self.make(database)
+        return operation()
+
+    def prepare(self, database: Database) -> None:
+        """Before a transaction that can't be done again half-way."""
+        if time.monotonic() < self._tight_until_mono_s:
+            database.restart_log()
+
+    def make(self, database: Database) -> None:
+        """The disk was full just now. When that is no news, the ballast goes."""
+        if time.monotonic() < self._tight_until_mono_s:
+            self._ballast.spend()
+        self._tight_until_mono_s = time.monotonic() + _TIGHT_S
+        database.restart_log()

@@ -32,8 +32,8 @@ from engine.transport.sqlite_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSIO
 
 BUSY_TIMEOUT_MS = 30_000
 
-#: Pages in the write-ahead log before a commit copies them to the file: 16 MiB.
-_CHECKPOINT_PAGES = 4_000
+#: Pages in the write-ahead log before a commit copies them to the file: 8 MiB.
+_CHECKPOINT_PAGES = 2_000
 _LOG_LIMIT_BYTES = 32 * 1024 * 1024
 
 #: With more free pages than this (64 MiB), a part of them is given back.
@@ -183,6 +183,11 @@ class Database:
                 _broken.add(self.path)
                 _cut_descriptors(self.path)
         self.close()
+
+    def restart_log(self) -> None:
+        """Copy the log to the file and begin it anew, in the space it has. As far as it goes."""
+        with contextlib.suppress(apsw.Error):
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
 
     def shrink(self) -> None:
         """Give pages back to the disk, when a great many are free."""
