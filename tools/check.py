@@ -35,7 +35,8 @@ def run(checks: dict[str, list[str]]) -> int:
     """Run them all; the output of those that fail; how many failed."""
     failed = 0
     # cython-lint looks for pycodestyle on the PATH
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     for name, (program, *args) in checks.items():
         started = time.monotonic()
         done = subprocess.run(
