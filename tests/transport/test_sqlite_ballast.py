@@ -1,4 +1,4 @@
-"""A full disk: publishing is refused with a word, acknowledging goes on; all is well when there is room again."""
+"""A full disk: publishing is refused with a word, acknowledging goes on; all is well when there is room."""
 
 from __future__ import annotations
 
