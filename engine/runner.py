@@ -20,7 +20,7 @@ from engine import coroutines
 from engine.canvas import group
 from engine.codec import TaskMessage
 from engine.context import Context
-from engine.errors import CodecError, Ignore, Reject, Retry
+from engine.errors import Ignore, Reject, Retry
 from engine.model import Outcome
 from engine.outbox import Outbox
 from engine.retrying import autoretry
@@ -82,7 +82,7 @@ def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> 
     if message.callbacks or message.chain or message.chord:
         try:
             following = _follow_up(app, task, ctx, message, result)
-        except CodecError as error:  # the result cannot be an argument of what follows
+        except Exception as error:  # noqa: BLE001 - what follows does not take the result, or it cannot be written
             return _failed(app, task, ctx, message, error)
     else:
         following = []

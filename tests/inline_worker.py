@@ -16,6 +16,7 @@ from engine.stored_exceptions import exception_to_stored
 def run_all(app: Engine, queue: str = "celery", limit: int = 100) -> list[tuple[TaskMessage, Outcome]]:
     """Run what is in the queue, and what that puts there, until it is empty."""
     transport, done = app.open_transport(), []
+    transport.declare(app.topology.queue_spec(queue))
     store = app.open_store()
     while len(done) < limit and (delivery := transport.get(queue)) is not None:
         message = app.decode(delivery)
