@@ -85,7 +85,8 @@ class RedisClaims:
         self._lost = False
         self._readers.clear()
         if self._host:
-            session.command("SADD", self._layout.host(self._host), self._token)
+            # refused when the memory is full: then a lease has to end before a sibling takes over
+            session.ask(pack("SADD", self._layout.host(self._host), self._token))
 
     def release(self, session: RedisSession) -> int:
         """Give everything back and end the ownership, also one of an earlier connection."""

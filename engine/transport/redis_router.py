@@ -84,7 +84,8 @@ class RedisRouter:
         if before is not None:
             known = QueueRecord.load(before)
             record = QueueRecord(record.arguments, tuple(dict.fromkeys((*known.bindings, *record.bindings))))
-        session.command("HSET", self.layout.queues, spec.name, record.dump())
+        if before is None or before.decode() != record.dump():
+            session.command("HSET", self.layout.queues, spec.name, record.dump())
         self.records[spec.name] = record
         self.use(session, [spec.name])
         for exchange, _, _, member in record.bindings:
@@ -105,8 +106,11 @@ class RedisRouter:
     def _bind(self, session: RedisSession, exchange: str, member: str, expires_ms: int | None) -> None:
         table = self.layout.bindings(exchange)
         if expires_ms is None:
-            session.command("SADD", table, member)
-            session.command("SADD", self.layout.permanent_bindings(exchange), member)
+            tables = (table, self.layout.permanent_bindings(exchange))
+            present = session.ask(*(pack("SISMEMBER", key, member) for key in tables))
+            for key, known in zip(tables, present, strict=True):
+                if known != 1:  # a full server refuses to add, and has no need to
+                    session.command("SADD", key, member)
             return
         life_ms = binding_ttl_ms(expires_ms)
         session.run(
@@ -121,14 +125,21 @@ class RedisRouter:
             raise ConfigurationError(
                 f"exchange {spec.name!r}: Redis routes direct, topic and fanout, not {spec.type}"
             )
-        session.command("HSETNX", self.layout.exchanges, spec.name, spec.type)
-        known = session.command("HGET", self.layout.exchanges, spec.name).decode()
+        known = self._declared_type(session, spec)
         if known != spec.type:
             raise DeclareConflict(
                 f"exchange {spec.name!r} is {known} on this Redis and was declared {spec.type}: use another "
                 f"name, or when nobody uses it any more: HDEL {self.layout.exchanges} {spec.name}"
             )
         self._types[spec.name] = known
+
+    def _declared_type(self, session: RedisSession, spec: ExchangeSpec) -> str:
+        """What it is declared as; declared now when it was not."""
+        found = session.command("HGET", self.layout.exchanges, spec.name)
+        if found is None:
+            session.command("HSETNX", self.layout.exchanges, spec.name, spec.type)
+            found = session.command("HGET", self.layout.exchanges, spec.name)
+        return str(found.decode())
 
     def forget(self, session: RedisSession, queue: str) -> list[str]:
         """Take away its record and bindings; the exchanges it was bound to."""

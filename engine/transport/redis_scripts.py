@@ -8,8 +8,8 @@ Rules
 * The message's bytes are cut and joined, never decoded and encoded again: cjson turns an empty list into an
   object and rounds large integers.
 * The clock is the server's (``TIME``). Keys of dead owners and binding tables are computed: no Redis Cluster.
-* Redis lets a script that has already written go on when its memory is full (script.c, scriptVerifyOOM), so a
-  claim begins with the pop.
+* Redis lets a script that has already written go on when its memory is full (script.c, scriptVerifyOOM). So
+  what only moves messages begins with a write that needs no memory, if only one that changes nothing.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ GIVE_BACK = Script(
     MESSAGE
     + """
 local foreign = 0
+redis.call('HDEL', KEYS[3], '')
 for i = #ARGV, 1, -1 do
   local tag = ARGV[i]
   local list = redis.call('HGET', KEYS[3], tag)
@@ -128,8 +129,8 @@ if not message then return 1 end
 if not string.find(message, '"x-first-death-queue"', 1, true) then
   message = checked(insert(message, 'headers', ARGV[2]), message)
 end
-for list = 4, #KEYS do redis.call('LPUSH', KEYS[list], message) end
 redis.call('HDEL', KEYS[3], tag)
+for list = 4, #KEYS do redis.call('LPUSH', KEYS[list], message) end
 redis.call('HDEL', KEYS[1], tag)
 redis.call('ZREM', KEYS[2], tag)
 return 0
@@ -161,6 +162,7 @@ return (#ARGV - 2) / 3
 RENEW = Script(
     NOW
     + """
+redis.call('ZREM', KEYS[1], '')
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 local now = server_now()
 redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[2]), ARGV[1])
@@ -192,6 +194,7 @@ RECOVER = Script(
 local now, visibility, most = server_now(), tonumber(ARGV[2]), tonumber(ARGV[3])
 local separator = ARGV[8]
 local restored = 0
+redis.call('ZREM', KEYS[2], '')
 
 local function words_of(key)
   local words = {}
@@ -298,6 +301,7 @@ USE_QUEUES = Script(
     NOW
     + """
 local now = server_now()
+redis.call('ZREM', KEYS[1], '')
 for i = 1, #ARGV, 2 do redis.call('ZADD', KEYS[1], 'GT', now + tonumber(ARGV[i + 1]) / 1000, ARGV[i]) end
 return 1
 """

@@ -105,6 +105,9 @@ class RedisWire:
             self._log_in()
         except ConnectionLost as error:
             raise ConnectionFailed(f"Redis at {self.address} broke the connection: {error}") from None
+        except ConnectionFailed:  # an OSError too
+            self.abandon()
+            raise
         except OSError as error:
             self.abandon()
             raise ConnectionFailed(f"cannot connect to Redis at {self.address}: {error}") from error

@@ -1,0 +1,246 @@
+"""Leases on Redis: renewed while user code runs, lost by the dead, of no use to those who lost them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.transport.redis_owner import host_id, is_dead, new_token
+from tests.transport.redis_support import Desk, bodies, desk_at, put, take, wait_until
+from tools.brokers import Redis
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def desk(redis_server: Redis, unique: str) -> Iterator[Desk]:
+    with desk_at(redis_server.url, unique) as made:
+        yield made
+
+
+def _spawn(url: str, queue: str, work: str, **options: Any) -> subprocess.Popen[str]:
+    """Another process that claims one message, says so, and then does ``work``."""
+    source = f"""
+        import ctypes, sys, time
+        from engine.transport import TransportOptions
+        from engine.transport.redis import RedisTransport
+        transport = RedisTransport({url!r}, TransportOptions(**{options!r}))
+        transport.connect()
+        transport.consume([{queue!r}], 1)
+        [delivery] = transport.receive(10)
+        print("claimed", flush=True)
+    """
+    program = textwrap.dedent(source) + textwrap.dedent(work)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+
+
+def _claimed(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "claimed\n"
+
+
+@pytest.mark.slow
+def test_a_call_that_holds_the_gil_keeps_its_claim(desk: Desk) -> None:
+    """Three leases long in C, with no Python running: delivered once."""
+    queue = desk.queue()
+    watcher = desk.open()
+    put(watcher, queue, "x")
+    work = """
+        transport.guard()
+        ctypes.PyDLL(None).sleep(6)
+        transport.unguard()
+        transport.ack([delivery])
+        assert transport.receive(0.1) == []
+        transport.close()
+    """
+    with _spawn(desk.url, queue, work, lease=2.0) as process:
+        _claimed(process)
+        watcher.consume([queue], 1)
+        while process.poll() is None:
+            watcher.recover()
+            assert watcher.receive(0.2) == []
+        assert process.returncode == 0
+    assert watcher.receive(0.2) == []
+    assert watcher.queue_state(queue).ready == 0
+
+
+def test_a_killed_process_of_this_host_gives_back_at_once(desk: Desk) -> None:
+    queue = desk.queue()
+    watcher = desk.open(lease=1000.0)
+    put(watcher, queue, "x")
+    with _spawn(desk.url, queue, "time.sleep(60)", lease=1000.0) as process:
+        _claimed(process)
+        watcher.consume([queue], 1)
+        assert watcher.receive(1.2) == []
+        process.send_signal(signal.SIGKILL)
+        killed_mono_s = time.monotonic()
+        [delivery] = take(watcher, 1)
+    assert time.monotonic() - killed_mono_s < 4
+    assert delivery.redelivered
+    watcher.ack([delivery])
+
+
+def test_a_lease_that_ends_gives_back(desk: Desk) -> None:
+    """Of a process that lives, so that nothing but the lease can tell."""
+    queue = desk.queue()
+    holder, watcher = desk.open(lease=1.0), desk.open()
+    put(holder, queue, *"abc")
+    holder.consume([queue], 3)
+    assert len(take(holder, 3)) == 3
+    claimed_mono_s = time.monotonic()
+    watcher.consume([queue], 3)
+    again = take(watcher, 3)
+    assert 0.8 < time.monotonic() - claimed_mono_s < 4
+    assert bodies(again) == ["a", "b", "c"]
+    assert all(delivery.redelivered for delivery in again)
+    watcher.ack(again)
+
+
+def test_an_ack_after_the_lease_changes_nothing(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    queue = desk.queue()
+    holder, watcher = desk.open(lease=0.5), desk.open()
+    put(holder, queue, *"abc")
+    holder.consume([queue], 3)
+    old = take(holder, 3)
+    watcher.consume([queue], 3)
+    new = take(watcher, 3)
+    assert {delivery.tag for delivery in new} == {delivery.tag for delivery in old}
+    with caplog.at_level(logging.WARNING, logger="engine.transport.redis"):
+        holder.ack(old[:1])
+        holder.nack(old[1:2], requeue=True)
+        holder.park(old[2], time.time() + 1000)
+        holder.queue_state(queue)
+    assert "not ours to settle any more" in caplog.text
+    assert all(desk.raw.hexists("unacked", delivery.tag) for delivery in new)
+    watcher.nack(new, requeue=True)
+    assert watcher.queue_state(queue).ready == 3
+
+
+def test_a_lost_lease_is_noticed_and_the_next_claims_are_good(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = desk.queue()
+    holder, watcher = desk.open(lease=0.6), desk.open()
+    put(holder, queue, "a")
+    holder.consume([queue], 5)
+    [old] = take(holder, 1)
+    wait_until(lambda: watcher.recover() > 0 or watcher.queue_state(queue).ready == 1, "the lease to end")
+    with caplog.at_level(logging.WARNING, logger="engine.transport.redis"):
+        again = take(holder, 1)  # renews first, and learns that it is too late
+        holder.receive(0.3)
+    assert "lease" in caplog.text
+    assert bodies(again) == ["a"]
+    put(holder, queue, "b")
+    [fresh] = take(holder, 1)
+    holder.ack([fresh])
+    holder.ack([old])
+    holder.queue_state(queue)
+    assert not desk.raw.hexists("unacked", fresh.tag)
+
+
+def test_a_waiting_holder_renews(desk: Desk) -> None:
+    """It holds one message and waits for more: its lease goes on."""
+    queue = desk.queue()
+    holder, watcher = desk.open(lease=1.0), desk.open()
+    put(holder, queue, "a")
+    holder.consume([queue], 2)
+    held = take(holder, 1)
+    watcher.consume([queue], 2)
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:
+        assert holder.receive(0.3) == []
+        assert watcher.receive(0.0) == []
+        watcher.recover()
+    holder.ack(held)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_replies_to_renewals_do_not_mix_with_others(redis_server: Redis, unique: str, scheme: str) -> None:
+    url = redis_server.url if scheme == "redis" else redis_server.rediss_url
+    with desk_at(redis_server.url, unique) as desk:
+        queue = desk.queue()
+        ssl = {"ca_certs": redis_server.cafile} if scheme == "rediss" else None
+        holder = desk.open(url, lease=0.3, ssl=ssl)
+        watcher = desk.open()
+        put(holder, queue, "a", "b")
+        holder.consume([queue], 1)
+        [held] = take(holder, 1)
+        watcher.consume([queue], 1)
+        [other] = take(watcher, 1)
+        for _ in range(3):
+            holder.guard()
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                watcher.recover()
+                assert watcher.receive(0.05) == []
+            holder.unguard()
+            assert holder.queue_state(queue).ready == 0
+        holder.ack([held])
+        watcher.ack([other])
+        assert holder.receive(0.1) == []
+        assert holder.queue_state(queue).ready == 0
+
+
+def test_guard_survives_a_fork(desk: Desk) -> None:
+    queue = desk.queue()
+    holder = desk.open(lease=0.4)
+    put(holder, queue, "a")
+    holder.consume([queue], 1)
+    held = take(holder, 1)
+    holder.guard()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if not holder.connected else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    time.sleep(0.8)
+    holder.unguard()
+    holder.ack(held)
+    assert holder.queue_state(queue).ready == 0
+    assert not desk.raw.hexists("unacked", held[0].tag)
+
+
+def test_reconnecting_takes_back_what_was_held(desk: Desk) -> None:
+    """Also what the broken connection had claimed and never delivered."""
+    queue = desk.queue()
+    transport = desk.open(lease=1000.0)
+    put(transport, queue, *"ab")
+    transport.consume([queue], 2)
+    token = transport._claims._token
+    take(transport, 2)
+    desk.raw.client_kill_filter(_id=_client_id(transport))
+    with pytest.raises(Exception, match="lost the connection"):
+        transport.receive(5)
+    transport.reconnect()
+    assert bodies(take(transport, 2)) == ["a", "b"]
+    assert transport._claims._token != token
+
+
+def _client_id(transport: Any) -> int:
+    return int(transport._session.command("CLIENT", "ID"))
+
+
+def test_who_is_dead() -> None:
+    host = host_id()
+    assert host
+    assert not is_dead(new_token(host))
+    with subprocess.Popen(["true"]) as process:
+        pid = process.pid
+        wait_until(lambda: _state(pid) == "Z", "a zombie")
+        assert is_dead(f"{host}/{pid}/0/x")
+    assert is_dead(f"{host}/{pid}/0/x")
+    assert is_dead(f"{host}/{os.getpid()}/1/x"), "another process had that PID before"
+    assert not is_dead("host/not-a-pid/1/x")
+
+
+def _state(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
