@@ -27,7 +27,20 @@ def load(app_path: str) -> Any:
 
     app = load_app(app_path)
     app.load()
+    _preload(app)
     return app
+
+
+def _preload(app: Any) -> None:
+    """Import what every child would import after its fork. Nothing is opened."""
+    from engine.transport import split_failover, transport_class
+
+    for url in split_failover(app.conf.broker_read_url or app.conf.broker_url):
+        transport_class(url)
+    app.producer  # noqa: B018 - made, not connected
+    store = app.open_store()
+    if store is not None:
+        store.close()
 
 
 def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:

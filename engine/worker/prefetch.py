@@ -12,13 +12,13 @@ from __future__ import annotations
 TARGET_S = 0.030
 #: a task longer than this makes prefetching pointless: its round trip is hidden behind nothing
 LONG_S = 0.050
-#: a task that always stayed below this does not make a finished neighbour wait noticeably
-SHORT_S = 0.005
+#: a task that takes less than this on average does not make a finished neighbour wait noticeably; a spike (this
+#: process lost its CPU for a while) must not count for long, or a loaded machine gets slower still
+SHORT_S = 0.002
 MOST = 500
 _FIRST = 4
 _GROWTH = 8
 _EASE = 0.2
-_PEAK_FADE = 0.995
 _SETTLE_S = 0.05  #: between two changes
 _KNOWN_AFTER = 3
 
@@ -26,20 +26,18 @@ _KNOWN_AFTER = 3
 class Pace:
     """How long the runs of one task take."""
 
-    __slots__ = ("mean_s", "peak_s", "runs", "short")
+    __slots__ = ("mean_s", "runs", "short")
 
     def __init__(self) -> None:
         self.runs = 0
         self.mean_s = 0.0
-        self.peak_s = 0.0
         self.short = False  #: known to be short: others may wait behind it
 
     def record(self, duration_s: float) -> None:
         self.runs = runs = self.runs + 1
-        self.mean_s += (duration_s - self.mean_s) * (_EASE if runs > _KNOWN_AFTER else 1 / runs)
-        peak = self.peak_s * _PEAK_FADE
-        self.peak_s = peak = duration_s if duration_s > peak else peak
-        self.short = peak < SHORT_S and runs >= _KNOWN_AFTER
+        mean = self.mean_s
+        self.mean_s = mean = mean + (duration_s - mean) * (_EASE if runs > _KNOWN_AFTER else 1 / runs)
+        self.short = mean < SHORT_S and runs >= _KNOWN_AFTER
 
     @property
     def long(self) -> bool:
