@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.transport.amqp_settle import Tags
@@ -48,6 +48,7 @@ COUNT_AND_ORDER = st.integers(1, 30).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(COUNT_AND_ORDER, st.data())
 def test_whatever_the_order_all_and_only_those_are_settled(
     case: tuple[int, list[int]], data: st.DataObject

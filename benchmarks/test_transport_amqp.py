@@ -1,0 +1,180 @@
+"""The AMQP transport beside py-amqp on the same RabbitMQ, in turn and in the same run.
+
+Run with ``python -m pytest benchmarks/test_transport_amqp.py -s``; it prints microseconds of this process's
+CPU a message. The broker's share, and with it the rate, depends on the machine; the ratios hold on all, and
+their floors are well under what was measured. py-amqp has no batches: with confirms it waits for every message.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import amqp
+import pytest
+
+from engine.codec import Message
+from engine.model import QueueSpec
+from engine.transport.amqp import AmqpTransport
+from tools import brokers
+
+ROUNDS = 3
+COUNT = 5000
+BATCH = 100
+PREFETCH = 500
+TASK_ID = "d0c9a7f2-4c0c-4a6c-9b4e-0f8f0a1b2c3d"
+HEADERS: dict[str, Any] = {
+    "lang": "py",
+    "task": "proj.tasks.add",
+    "id": TASK_ID,
+    "retries": 0,
+    "argsrepr": "(2, 2)",
+}
+BODY = b'[[2, 2], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+
+pytestmark = pytest.mark.amqp
+
+
+class Ours:
+    name = "engine"
+
+    def __init__(self, url: str, queue: str) -> None:
+        self.transport = AmqpTransport(url)
+        self.transport.connect()
+        self.transport.declare(QueueSpec(queue))
+        self.queue = queue
+        message = Message(BODY, headers=HEADERS, routing_key=queue, correlation_id=TASK_ID, reply_to="r")
+        self.batch = [message] * BATCH
+
+    def publish(self, count: int, confirm: bool) -> None:
+        for _ in range(count // BATCH):
+            assert self.transport.publish(self.batch, confirm=confirm) == [None] * BATCH
+
+    def drain(self, count: int) -> None:
+        self.transport.consume([self.queue], PREFETCH)
+        while count > 0:
+            deliveries = self.transport.receive(10)
+            self.transport.ack(deliveries)
+            count -= len(deliveries)
+        self.transport.cancel()
+
+    def ready(self) -> int:
+        return self.transport.queue_state(self.queue).ready
+
+    def close(self) -> None:
+        self.transport.delete_queue(self.queue)
+        self.transport.close()
+
+
+class PyAmqp:
+    name = "py-amqp"
+
+    def __init__(self, port: int, queue: str) -> None:
+        self.queue = queue
+        self.connection = amqp.Connection(f"127.0.0.1:{port}", "guest", "guest", virtual_host="/")
+        self.connection.connect()
+        self.confirming = amqp.Connection(
+            f"127.0.0.1:{port}", "guest", "guest", virtual_host="/", confirm_publish=True
+        )
+        self.confirming.connect()
+        self.channel, self.confirmed = self.connection.channel(), self.confirming.channel()
+
+    def publish(self, count: int, confirm: bool) -> None:
+        channel = self.confirmed if confirm else self.channel
+        for _ in range(count):
+            message = amqp.Message(
+                BODY,
+                content_type="application/json",
+                content_encoding="utf-8",
+                application_headers=HEADERS,
+                delivery_mode=2,
+                correlation_id=TASK_ID,
+                reply_to="r",
+            )
+            channel.basic_publish(message, exchange="", routing_key=self.queue, mandatory=confirm)
+
+    def drain(self, count: int) -> None:
+        left = count
+        channel = self.channel
+
+        def take(message: amqp.Message) -> None:
+            nonlocal left
+            assert message.properties["application_headers"]["task"]
+            left -= 1
+            if left % BATCH == 0:
+                channel.basic_ack(message.delivery_tag, multiple=True)
+
+        channel.basic_qos(0, PREFETCH, False)
+        tag = channel.basic_consume(self.queue, callback=take)
+        while left > 0:
+            self.connection.drain_events(timeout=10)
+        channel.basic_cancel(tag)
+
+    def close(self) -> None:
+        self.connection.close()
+        self.confirming.close()
+
+
+@contextmanager
+def _cpu(into: list[float], count: int) -> Iterator[None]:
+    started_s = time.process_time()
+    yield
+    into.append((time.process_time() - started_s) / count * 1e6)
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Ours, PyAmqp]]:
+    server = brokers.start("rabbitmq")
+    queue = f"bench-{uuid.uuid4().hex[:8]}"
+    ours = Ours(server.url, queue)
+    theirs = PyAmqp(server.port, queue)
+    yield ours, theirs
+    theirs.close()
+    ours.close()
+
+
+def _until_ready(ours: Ours, count: int) -> None:
+    deadline_mono_s = time.monotonic() + 60
+    while ours.ready() < count:
+        assert time.monotonic() < deadline_mono_s
+        time.sleep(0.02)
+
+
+def _compare(
+    what: str, both: tuple[Ours, PyAmqp], run: Callable[[Any, list[float]], None], floor: float
+) -> None:
+    times: dict[str, list[float]] = {"engine": [], "py-amqp": []}
+    for _ in range(ROUNDS):
+        for client in both:
+            run(client, times[client.name])
+    ours_us, theirs_us = min(times["engine"]), min(times["py-amqp"])
+    print(f"\n{what}: engine {ours_us:.2f} µs, py-amqp {theirs_us:.2f} µs, {theirs_us / ours_us:.1f} times")
+    assert theirs_us / ours_us > floor
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("confirm", "count", "floor"), [(False, COUNT, 10.0), (True, 500, 5.0)])
+def test_publish(both: tuple[Ours, PyAmqp], confirm: bool, count: int, floor: float) -> None:
+    def run(client: Any, times: list[float]) -> None:
+        with _cpu(times, count):
+            client.publish(count, confirm)
+        _until_ready(both[0], count)
+        both[0].transport.purge(both[0].queue)
+
+    _compare(f"publish, {'confirmed' if confirm else 'unconfirmed'}", both, run, floor)
+
+
+@pytest.mark.timeout(300)
+def test_drain(both: tuple[Ours, PyAmqp]) -> None:
+    """Receiving and acknowledging, headers decoded on both sides."""
+
+    def run(client: Any, times: list[float]) -> None:
+        both[0].publish(COUNT, False)
+        _until_ready(both[0], COUNT)
+        with _cpu(times, COUNT):
+            client.drain(COUNT)
+
+    _compare("drain", both, run, 5.0)
