@@ -201,7 +201,9 @@ class AppMessages(AppTasks):
         """The task of a delivery. Raises ContentDisallowed, DecodeError, MessageTooLarge."""
         if delivery.header("compression") is None:
             return decode_task(delivery, self.loads)
-        return decode_task(_unpacked(delivery, self.conf.broker_max_message_size), self.loads)
+        conf = self.conf
+        body = unpacked(delivery, conf.accept_content, conf.broker_max_message_size)
+        return decode_task(_with_body(delivery, body), self.loads)
 
     def loads(self, body: bytes, content_type: str | None, content_encoding: str | None) -> Any:
         """The value of a body, if ``accept_content`` has its type. Raises ContentDisallowed, DecodeError."""
@@ -213,14 +215,16 @@ class AppMessages(AppTasks):
 
     def loads_delivery(self, delivery: Delivery) -> Any:
         """The value of a delivery's body, decompressed."""
-        body = unpacked(delivery, self.conf.broker_max_message_size)
+        conf = self.conf
+        body = unpacked(delivery, conf.accept_content, conf.broker_max_message_size)
         return self.loads(body, delivery.content_type, delivery.content_encoding)
 
 
-def _unpacked(delivery: Delivery, limit: int) -> Delivery:
+def _with_body(delivery: Delivery, body: bytes) -> Delivery:
+    """The same delivery with its body decompressed."""
     headers = {name: value for name, value in delivery.headers.items() if name != "compression"}
     return Delivery(
-        unpacked(delivery, limit),
+        body,
         tag=delivery.tag,
         epoch=delivery.epoch,
         queue=delivery.queue,

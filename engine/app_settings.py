@@ -41,14 +41,13 @@ class AppSettings:
         self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
     ) -> None:
         """Read settings from a module, its name, or an object. ``force`` reads them now."""
-        before = dict(self._conf.changed) if self._conf is not None else {}
+        by_hand = dict(self._conf.set_later) if self._conf is not None else {}
         self._source, self._namespace = obj, namespace
         self._conf = None
         self._settings_changed()
         try:
-            if force or before:
-                explicit = {name: value for name, value in before.items() if name not in self._keywords}
-                self.conf.update(explicit)
+            if force or by_hand:
+                self.conf.update(by_hand)
         except ConfigurationError:
             if not silent:
                 raise

@@ -19,7 +19,7 @@ from typing import Any
 
 from engine.broker_link import BROKEN, BrokerLink
 from engine.codec import Delivery
-from engine.errors import CodecError, ConnectionFailed
+from engine.errors import CodecError, ConnectionFailed, TransportError
 from engine.message_body import read_body
 from engine.model import QueueSpec
 from engine.publish_retry import RetryPolicy
@@ -201,8 +201,11 @@ class Consumer:
         self._stopped = True
 
     def close(self) -> None:
-        """Stop; what was not acknowledged goes back to its queue."""
-        self.cancel()
+        """Stop; what was not acknowledged goes back to its queue. Never raises."""
+        try:
+            self.cancel()
+        except TransportError as error:  # the queue or the connection is gone already
+            logger.debug("consuming could not be cancelled: %s", error)
         if self._closes:
             self._link.close()
 

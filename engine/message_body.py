@@ -40,13 +40,17 @@ def write_body(
     return data, content_type, content_encoding, mime
 
 
-def unpacked(delivery: Delivery, limit: int) -> bytes:
-    """The body, decompressed if its header says so; never more than ``limit`` bytes (MessageTooLarge)."""
+def unpacked(delivery: Delivery, accept: Collection[str] | None, limit: int) -> bytes:
+    """The body, decompressed if its header says so; never more than ``limit`` bytes (MessageTooLarge).
+
+    What would be refused anyway (ContentDisallowed) is not decompressed first."""
     mime = delivery.header("compression")
     if not mime:
         return delivery.body
-    from engine.serialization import decompress
+    from engine.serialization import accepted_types, decompress, loads
 
+    if (delivery.content_type or "").lower() not in accepted_types(accept):
+        loads(b"", delivery.content_type, delivery.content_encoding, accept)  # raises, with the reason
     return decompress(delivery.body, mime, limit)
 
 
@@ -56,5 +60,5 @@ def read_body(delivery: Delivery, accept: Collection[str] | None, limit: int) ->
     ``accept`` holds serializer names or content types; None takes what needs no trust."""
     from engine.serialization import loads
 
-    body = unpacked(delivery, limit)
+    body = unpacked(delivery, accept, limit)
     return loads(body, delivery.content_type, delivery.content_encoding, accept, read_json=json_decode)

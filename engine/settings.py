@@ -68,6 +68,7 @@ class Settings(Mapping[str, Any]):
     ) -> None:
         self.__dict__["_listeners"] = []
         self.__dict__["_changed"] = {}
+        self.__dict__["set_later"] = {}  #: what was set at run time
         for layer in (
             _from_environment(os.environ if environ is None else environ),
             _from_source(source, namespace),
@@ -128,7 +129,9 @@ class Settings(Mapping[str, Any]):
 
     def update(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
         """Set several at once, checked together. Raises UnknownSetting or ConfigurationError."""
-        self._changed.update(_from_mapping({**(values or {}), **more}))
+        found = _from_mapping({**(values or {}), **more})
+        self._changed.update(found)
+        self.__dict__["set_later"].update(found)
         self._apply()
 
     def on_change(self, listener: Callable[[], None]) -> None:
