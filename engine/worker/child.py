@@ -95,6 +95,7 @@ class Child:
     ) -> None:
         """The parts that belong to a connection, or need the child itself."""
         self.transport = transport
+        self._pushes = transport.capabilities.prefetch
         self._settler = settler
         self._intake = intake
         self._fate = fate
@@ -148,7 +149,7 @@ class Child:
         """Get more messages; before waiting for them, settle what is finished."""
         transport = self.transport
         settler = self._settler
-        if settler.pending and len(settler.pending) < self._batch:
+        if settler.pending and len(settler.pending) < self._batch and self._consuming:
             deliveries = transport.receive(0)
             if deliveries:
                 self._intake_batch(deliveries)
@@ -157,8 +158,10 @@ class Child:
         if settler.pending:
             now = self._settle(now)
         self._between_batches(now)
-        if self.stop_why or not self._consuming:
+        if self.stop_why:
             return
+        if not self._consuming:  # it was cancelled to hand messages back
+            self._consume()
         deliveries = transport.receive(_RECEIVE_S)
         if deliveries:
             self._intake_batch(deliveries)
@@ -224,7 +227,7 @@ class Child:
                 self._settle(time.monotonic())
             if pace.long and self._buffer:
                 self._hand_back()
-        if self._settler.pending or self._buffer or known.hard_s:
+        if self._settler.pending or known.hard_s or self.has_claimed():
             self._flusher.watch()
         if known.acks_early:
             self.transport.ack([job.delivery])
@@ -286,7 +289,8 @@ class Child:
         return self._settler.oldest_mono_s if self._settler.pending else 0.0
 
     def has_claimed(self) -> bool:
-        return bool(self._buffer)
+        """Messages wait here, or may wait unseen in the socket: a broker that pushes fills the prefetch."""
+        return bool(self._buffer) or (self._pushes and self._consuming and self._prefetch.value > 1)
 
     def settle_beside(self) -> None:
         self.transport.unguard()

@@ -1,0 +1,51 @@
+"""Surprises: a task that suddenly takes long holds up neither finished neighbours nor waiting ones."""
+
+from __future__ import annotations
+
+import time
+
+from tests.worker.conftest import Place
+from tests.worker.harness import wait_for
+
+
+def test_a_finished_task_is_told_while_its_neighbour_runs_long(place: Place) -> None:
+    """The task is known to be short; then one run of it is not. What ended before must not wait for it."""
+    with place.worker(concurrency=1, prefetch=20) as worker:
+        place.send_many("work", range(60))
+        wait_for(lambda: len(place.ledger.finished()) == 60, what="the task to be known as short")
+        with place.app.batch() as box:
+            short = [place.send("work", f"short-{number}", producer=box) for number in range(3)]
+            place.send("work", "long", 4, producer=box)
+        wait_for(lambda: place.ledger.count("start", "long"), what="the long one to start")
+        began = time.monotonic()
+        for result in short:
+            result.get(timeout=3)
+        assert time.monotonic() - began < 1.5
+        assert not place.ledger.finished()["long"]
+        assert worker.stop() == 0
+    assert place.ledger.finished()["long"] == 1
+
+
+def test_waiting_neighbours_are_handed_to_idle_siblings(place: Place) -> None:
+    """Eight short tasks wait behind a long one in one child; the idle sibling gets them."""
+    with place.worker(concurrency=2, prefetch=20) as worker:
+        place.send("work", "first", 6)
+        wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
+        with place.app.batch() as box:
+            place.send("work", "second", 3, producer=box)
+            for number in range(8):
+                place.send("work", number, producer=box)
+        wait_for(lambda: place.ledger.count("start", "second"), what="the other child to be busy too")
+        wait_for(lambda: place.ledger.finished()["second"], what="one of them to be free")
+        wait_for(lambda: len(place.ledger.finished()) == 9, timeout=2.5, what="the waiting ones")
+        assert not place.ledger.finished()["first"], "none of them waited for the first"
+        assert worker.stop() == 0
+    assert set(place.ledger.finished().values()) == {1}
+
+
+def test_outcomes_of_a_full_buffer_are_settled_in_batches(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        results = [place.send("add", number, 1) for number in range(300)]
+        assert [result.get(timeout=20) for result in results] == [number + 1 for number in range(300)]
+        assert worker.stop() == 0
+    assert place.ready() == 0
