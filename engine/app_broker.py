@@ -189,15 +189,15 @@ class AppBroker(AppSettings):
     def results(self) -> ResultStore:
         """This thread's result store. Raises ResultsDisabled."""
         mine = self._stores.__dict__
-        store: ResultStore | None = mine.get("store")
-        if store is None or mine.get("pid") != os.getpid():
+        held: _HeldStore | None = mine.get("held")
+        if held is None or held.pid != os.getpid():
             store = self.open_store()
             if store is None:
                 raise ResultsDisabled(
                     "this app keeps no results: set result_backend, e.g. sqlite:///results.db, redis:// or rpc://"
                 )
-            mine.update(store=store, pid=os.getpid())
-        return store
+            held = mine["held"] = _HeldStore(store)
+        return held.store
 
     backend = results
 
@@ -207,16 +207,25 @@ class AppBroker(AppSettings):
         """Settings have changed: connect anew at the next use."""
         links, self._links = self._links, None
         self._producer = self._rpc = None
-        stores, self._stores = self._stores, threading.local()
+        self._stores = threading.local()
         if links is not None:
             links.close()
-        store: ResultStore | None = stores.__dict__.get("store")
-        if store is not None and stores.__dict__.get("pid") == os.getpid():
-            store.close()
 
     def close(self) -> None:
         """Close what this process holds open. The app can be used again."""
         self._forget_connections()
+
+
+class _HeldStore:
+    """A thread's result store, closed when its thread ends or its app lets go of it."""
+
+    def __init__(self, store: ResultStore) -> None:
+        self.store = store
+        self.pid = os.getpid()
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.store.close()
 
 
 def _redis_options(conf: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 from engine import context as running
 from engine.app_broker import AppBroker
@@ -58,14 +58,9 @@ class AppTasks(AppBroker):
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(
-        self,
-        *,
-        bind: bool = ...,
-        name: str | None = ...,
-        base: type[Task[Any, Any]] | None = ...,
-        **options: Any,
-    ) -> Callable[[Callable[..., Any]], Task[..., Any]]: ...
+    def task(self, *, bind: Literal[True], **options: Any) -> _BoundDecorator: ...
+    @overload
+    def task(self, *, bind: Literal[False] = ..., **options: Any) -> _Decorator: ...
     def task(self, *given: Any, **options: Any) -> Any:
         """Register a function as a task: ``@app.task`` or ``@app.task(bind=True, ...)``.
 
