@@ -7,6 +7,7 @@ waits could be the one that should work; exceptions come back as `engine.stored_
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar, cast
 
@@ -245,7 +246,13 @@ class AsyncResult(Generic[R]):
 
     def revoke(self, terminate: bool = False, signal: str | None = None, **options: Any) -> None:
         """Tell the workers not to run it, or with ``terminate`` to kill the child that runs it."""
-        self.app.control.revoke(self.id, terminate=terminate, signal=signal, **options)
+        control = getattr(self.app, "control", None)
+        if control is None:
+            warnings.warn(
+                f"task {self.id} was not revoked: there is no remote control yet", UserWarning, stacklevel=2
+            )
+            return
+        control.revoke(self.id, terminate=terminate, signal=signal, **options)
 
     # -- as a value ------------------------------------------------------------------------------------
 

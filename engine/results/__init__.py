@@ -27,8 +27,8 @@ def open_store(
 ) -> ResultStore:
     """A new store for ``result_backend``; it connects when it is used. Raises ConfigurationError.
 
-    ``transport`` lets a SQLite store share the connection of its child; ``transport_factory`` and ``oid`` (the
-    name of the caller's reply queue) are for rpc.
+    ``transport`` lets a SQLite store share the connection of its child; ``transport_factory`` and ``oid``
+    (the name of the caller's reply queue) are for rpc.
     """
     scheme = url.partition(":")[0].lower()
     scheme = scheme.removeprefix("cache+") if scheme == "cache+memory" else scheme
