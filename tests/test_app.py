@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine import shared_task
+from engine import context, shared_task
 from engine.app import Engine
 from engine.codec import Delivery
 from engine.context import current_app, set_current_app
@@ -134,7 +134,9 @@ def test_load_imports_the_modules(unique: str, tmp_path: Path, monkeypatch: pyte
     assert {f"{name}.tasks", f"{name}_more"} <= set(sys.modules)
 
 
-def test_shared_tasks_belong_to_every_app() -> None:
+def test_shared_tasks_belong_to_every_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "_shared", [])
+
     @shared_task(name="lib.shared")
     def shared(n: int) -> int:
         return n + 1
