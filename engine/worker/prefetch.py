@@ -12,8 +12,8 @@ from __future__ import annotations
 TARGET_S = 0.030
 #: a task longer than this makes prefetching pointless: its round trip is hidden behind nothing
 LONG_S = 0.050
-#: a task that takes less than this on average does not make a finished neighbour wait noticeably; a spike (this
-#: process lost its CPU for a while) must not count for long, or a loaded machine gets slower still
+#: a task that takes less than this on average does not make a finished neighbour wait noticeably; a spike
+#: (this process lost its CPU for a while) must not count for long, or a loaded machine gets slower still
 SHORT_S = 0.002
 MOST = 500
 _FIRST = 4

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.app import Engine
+from engine.canvas import chain
 from engine.errors import QueueNotFound, TransportError
 from tests.worker.harness import Ledger, Worker
 
@@ -70,6 +71,12 @@ class Place:
                 transport.delete_queue(name)
         transport.close()
         self.app.close()
+
+
+def chain_of(place: Place, steps: list[tuple[str, tuple[Any, ...]]]) -> Any:
+    """Send a chain of the sample app's tasks; the result of its last step."""
+    signatures = [place.app.signature(f"tests.worker.sample_app.{name}", args) for name, args in steps]
+    return chain(*signatures, app=place.app).apply_async()
 
 
 @pytest.fixture

@@ -65,6 +65,28 @@ def fail(text: str) -> None:
 
 
 @app.task
+def unwritable() -> object:
+    return object()
+
+
+@app.task(track_started=True)
+def told(seconds: float) -> str:
+    time.sleep(seconds)
+    return "done"
+
+
+@app.task(acks_on_failure_or_timeout=False)
+def strict(key: Any) -> None:
+    note("start", key)
+    raise ValueError(key)
+
+
+@app.task
+def step(x: int, y: int) -> int:
+    return x * 10 + y
+
+
+@app.task
 def leave() -> None:
     raise SystemExit(3)
 

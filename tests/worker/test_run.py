@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from engine.codec import Message, TaskMessage, encode_task_body, encode_task_headers
-from engine.errors import NotRegistered, SoftTimeLimitExceeded, TaskRevoked
-from tests.worker.conftest import Place
+from engine.errors import EncodeError, NotRegistered, SoftTimeLimitExceeded, TaskRevoked
+from tests.worker.conftest import Place, chain_of
 from tests.worker.harness import wait_for
 
 
@@ -132,6 +132,44 @@ def test_rejected_without_requeue_is_run_once(place: Place) -> None:
         assert place.send("add", 2, 2).get(timeout=20) == 4
         assert worker.stop() == 0
     assert place.ledger.count("start", "reject") == 1
+    assert place.ready() == 0
+
+
+def test_a_result_that_cannot_be_written_is_a_failure(place: Place) -> None:
+    """Its neighbours in the same batch are stored all the same."""
+    with place.worker(concurrency=1) as worker:
+        before, bad, after = place.send("add", 1, 1), place.send("unwritable"), place.send("add", 2, 2)
+        with pytest.raises(EncodeError):
+            bad.get(timeout=20)
+        assert (before.get(timeout=20), after.get(timeout=20)) == (2, 4)
+        assert worker.stop() == 0
+    assert place.ready() == 0
+
+
+def test_started_is_told_while_it_runs(place: Place) -> None:
+    with place.worker(concurrency=1):
+        result = place.send("told", 1.5)
+        meta = wait_for(lambda: result.state == "STARTED" and result.info, what="STARTED")
+        assert set(meta) == {"pid", "hostname"}
+        assert result.get(timeout=20) == "done"
+
+
+def test_a_chain_and_its_callbacks_go_on(place: Place) -> None:
+    with place.worker() as worker:
+        last = chain_of(place, [("add", (1, 2)), ("step", (4,)), ("step", (5,))])
+        assert last.get(timeout=20) == 345
+        assert worker.stop() == 0
+    assert place.ready() == 0
+
+
+def test_a_failure_that_is_not_acknowledged_is_rejected_once(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        result = place.send("strict", "s")
+        with pytest.raises(ValueError, match="s"):
+            result.get(timeout=20)
+        place.send("add", 2, 2).get(timeout=20)
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "s") == 1
     assert place.ready() == 0
 
 
