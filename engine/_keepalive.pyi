@@ -1,5 +1,8 @@
-# A native thread that keeps one socket alive while user code runs, without the GIL and with all signals blocked.
+# A native thread that keeps one socket alive while user code runs, without the GIL, all signals blocked.
 
+from typing import final
+
+@final
 class Keeper:
     """Writes prepared records to a socket while it is armed. One a connection; made after fork.
 
@@ -14,7 +17,8 @@ class Keeper:
         """Start the thread (joined by ``stop``). Once."""
     def arm(self, records: list[bytes] | None = None, repeat: bytes | None = None) -> None:
         """From now on send the next of ``records`` (each once, in order), or ``repeat`` (for ever), each
-        time ``interval_s`` has passed since the last ``touch`` or send. None for both: as armed last time."""
+        time ``interval_s`` has passed since the last ``touch`` or send, or up to a quarter of it later. None
+        for both: as armed last time, going on after the last record sent."""
     def disarm(self) -> tuple[int, bytes]:
         """Stop; nothing is sent after return. (records sent since arm, the rest of a torn record that must
         be sent before anything else)."""

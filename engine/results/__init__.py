@@ -25,7 +25,7 @@ def open_store(
     persistent: bool = False,
     redis_options: Mapping[str, Any] | None = None,
 ) -> ResultStore:
-    """A new store for ``result_backend``; it connects when it is used. Raises ConfigurationError.
+    """A new store for ``result_backend``, connected when used. Raises ConfigurationError.
 
     ``transport`` lets a SQLite store share the connection of its child; ``transport_factory`` and ``oid``
     (the name of the caller's reply queue) are for rpc.

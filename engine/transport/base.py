@@ -58,7 +58,8 @@ class TransportOptions:
     lease: float = 60.0  #: Redis: how long our own claims stand without renewal
     max_message_size: int = 128 * 1024 * 1024  #: bytes; larger messages are refused
     client_name: str = "engine"  #: shown by the broker's own tools
-    ssl: Mapping[str, Any] | bool | None = None  #: broker_use_ssl: ca_certs, certfile, keyfile, cert_reqs, ...
+    #: broker_use_ssl: ca_certs, certfile, keyfile, cert_reqs, ...; False: no TLS
+    ssl: Mapping[str, Any] | bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)  #: broker_transport_options not named above
 
 
@@ -87,7 +88,7 @@ class Transport(ABC):
 
     @abstractmethod
     def abandon(self) -> None:
-        """Close descriptors without a word to the broker (after fork, or when the peer is gone). Never raises."""
+        """Close descriptors without a word to the broker (after fork, or the peer is gone). Never raises."""
 
     @property
     @abstractmethod
@@ -153,8 +154,8 @@ class Transport(ABC):
 
     @abstractmethod
     def receive(self, timeout: float, limit: int = 0) -> list[Delivery]:
-        """Deliveries, oldest first: at least one, or [] at the timeout or on a wake. ``limit`` 0 means as many
-        as are there within the prefetch."""
+        """Deliveries, oldest first: at least one, or [] at the timeout or on a wake. ``limit`` 0 means as
+        many as are there within the prefetch."""
 
     @abstractmethod
     def get(self, queue: str) -> Delivery | None:

@@ -14,7 +14,7 @@ def open_first(urls: Sequence[str], options: TransportOptions | None = None) -> 
     A broker that refuses the credentials is not the end: the next may accept them."""
     from engine.transport import transport_class
 
-    failure: ConnectionFailed | None = None
+    failure = ConnectionFailed("no broker URL was given")
     for url in urls:
         transport = transport_class(url)(url, options)
         try:
@@ -24,5 +24,4 @@ def open_first(urls: Sequence[str], options: TransportOptions | None = None) -> 
             failure = error
         else:
             return transport
-    assert failure is not None
     raise failure

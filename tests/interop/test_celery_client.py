@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.interop.processes import engine_worker
 from tools.brokers import RabbitMQ, Redis
 

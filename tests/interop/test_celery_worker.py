@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.interop.processes import celery_worker
-from tools.brokers import RabbitMQ, Redis
 
 from engine import Engine
 from engine.canvas import chain, group
+from tests.interop.processes import celery_worker
+from tools.brokers import RabbitMQ, Redis
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 WAIT_S = 30

@@ -1,4 +1,4 @@
-"""Stopping: warm, cold, by deadline, by the supervisor's death. Nothing is lost, nobody stays behind."""
+"""Stopping: warm, cold, by deadline, by the supervisor's death. Nothing is lost, nobody stays."""
 
 from __future__ import annotations
 
