@@ -6,11 +6,12 @@ by every claim and by `guard`; acknowledging needs the claim, so an ack after th
 nothing.
 
 How a message is awaited: blocking pops would take a message before it is recorded, and watch one list at a
-time. So the script that finds all lists empty is run under CLIENT TRACKING (Redis 6): the server remembers
-that we read these keys and tells, on this very connection, when any client changes one. Nothing is
-outstanding while waiting: a wake descriptor just ends a poll(2), and a process that dies while waiting leaves
-nothing behind. Once a second a waiting transport also looks by itself, which finds what has fallen due and
-what the dead have left.
+time. So the lists are read under CLIENT TRACKING (Redis 6) just before a claim that finds them empty: the
+server remembers that we read these keys and tells, on this very connection, when any client changes one.
+Nothing is outstanding while waiting: a wake descriptor just ends a poll(2), and a process that dies while
+waiting leaves nothing behind. Of many that wait for the same queues two watch the lists, and whoever stops
+calls the next (redis_lua.py, TURNS), so a message wakes about three processes, not a fleet. Once a second a
+waiting transport also looks by itself, which finds what has fallen due and what the dead have left.
 
 How it comes back: `recover` (rate-limited over the fleet) gives back what owners without a lease held, what
 has fallen due, and what kombu's own visibility timeout says; what a dead process of this host held comes back
@@ -199,7 +200,7 @@ class RedisTransport(Transport):
         self._start_reading(session)
 
     def _start_reading(self, session: RedisSession) -> None:
-        self._claims.read(self._queues)
+        self._claims.read(session, self._queues)
         self._subscribe(session)
         self._say_in_use(session)
         self._idle = True
@@ -227,7 +228,7 @@ class RedisTransport(Transport):
     def receive(self, timeout: float, limit: int = 0) -> list[Delivery]:
         session = self._ready()
         deadline_mono_s = time.monotonic() + timeout
-        track = session.tracks and self._idle
+        track = session.tracks and self._idle and timeout > 0
         while True:
             self._look_after(session)
             found = self._take(session, limit, track)
@@ -285,6 +286,7 @@ class RedisTransport(Transport):
         kind = push[0]
         if kind == b"invalidate":
             self._changed = True
+            self._claims.woken()
         elif kind == b"pmessage":
             queue = self._patterns.get(push[1])
             if queue is not None:

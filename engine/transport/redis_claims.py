@@ -28,29 +28,33 @@ from engine.transport.redis_wire import pack, pack_word
 logger = logging.getLogger("engine.transport.redis")
 
 _MOST_AT_ONCE = 500  #: messages a claim or an acknowledgement names; Lua unpacks a few thousand words at most
+_REGISTER_EVERY_S = 4.0  #: while waiting: a place is good for 12 s
 _CACHING = pack("CLIENT", "CACHING", "YES")
 
 
 class _Reader:
     """The claim command for one order of the queues, packed but for its limit."""
 
-    __slots__ = ("_head", "_tail", "_tracking_tail", "queues")
+    __slots__ = ("_endings", "_head", "_owner", "queues", "watched")
 
     def __init__(
         self, queues: Sequence[str], keys: Sequence[str], token: str, lease_s: float, layout: Layout
     ) -> None:
         self.queues = tuple(queues)
-        words = [*keys, *layout.lists_of(queues)]
+        lists = layout.lists_of(queues)
+        #: what is read so that the server tells of its change: [for one in the second row, for a watcher]
+        self.watched = (pack("EXISTS", layout.batons + token), pack("EXISTS", *lists))
+        words = [*keys, *layout.turn_keys(queues), *lists]
         endings = b"".join(pack_word(ending(queue)) for queue in queues)
-        count = 3 + len(words) + 4 + len(queues)
+        count = 3 + len(words) + 6 + len(queues)
         parts: list[Word] = [b"EVALSHA", scripts.CLAIM.sha, len(words), *words]
         self._head = b"*%d\r\n" % count + b"".join(map(pack_word, parts))
-        middle = pack_word(token) + pack_word(lease_s)
-        self._tail = middle + pack_word(0) + endings
-        self._tracking_tail = middle + pack_word(1) + endings
+        self._owner = pack_word(token) + pack_word(lease_s)
+        self._endings = pack_word(layout.batons) + endings
 
-    def command(self, limit: int, track: bool) -> bytes:
-        return self._head + pack_word(limit) + (self._tracking_tail if track else self._tail)
+    def command(self, limit: int, mode: int, register: int) -> bytes:
+        modes = b"$1\r\n%d\r\n$1\r\n%d\r\n" % (mode, register)
+        return self._head + pack_word(limit) + self._owner + modes + self._endings
 
 
 class RedisClaims:
@@ -71,12 +75,16 @@ class RedisClaims:
         self._readers: dict[tuple[str, ...], _Reader] = {}
         self._renewed_mono_s = 0.0
         self._lost = False
+        self._waiting = False  #: the server was told that we wait
+        self._watching = 1  #: 1: our place is at the lists, 0: in the second row
+        self._registered_mono_s = float("-inf")
 
     # -- the owner -------------------------------------------------------------------------------------
 
     def begin(self, session: RedisSession, epoch: int) -> None:
         """A new owner; what an older one still holds is given back by `release` or falls to the reaper."""
         self._epoch = epoch
+        self._waiting = False
         self._held.clear()
         self._new_owner(session)
 
@@ -90,10 +98,12 @@ class RedisClaims:
 
     def release(self, session: RedisSession) -> int:
         """Give everything back and end the ownership, also one of an earlier connection."""
-        token, self._token = self._token, None
+        token = self._token
         self._held.clear()
         if token is None:
             return 0
+        self.leave(session)
+        self._token = None
         layout = self._layout
         keys = [layout.owners, layout.unacked, layout.unacked_index, layout.claims_prefix + token]
         return int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
@@ -130,8 +140,9 @@ class RedisClaims:
 
     # -- claiming --------------------------------------------------------------------------------------
 
-    def read(self, queues: Sequence[str]) -> None:
+    def read(self, session: RedisSession, queues: Sequence[str]) -> None:
         """The queues to claim from, in their order."""
+        self.leave(session)
         self._order = sorted(queues) if self._strategy == "sorted" else list(queues)
         self._readers.clear()
 
@@ -140,9 +151,9 @@ class RedisClaims:
         room = prefetch - len(self._held) if prefetch else _MOST_AT_ONCE
         return min(room, limit or room, _MOST_AT_ONCE)
 
-    def claim(self, session: RedisSession, limit: int, track: bool) -> list[Delivery]:
-        reader = self._reader(self._order)
-        found = self._claim(session, reader, limit, track)
+    def claim(self, session: RedisSession, limit: int, wait: bool) -> list[Delivery]:
+        """Up to ``limit``. With ``wait`` the server tells when there may be some, if there are none now."""
+        found = self._claim(session, self._reader(self._order), limit, wait)
         if found and self._strategy == "round_robin" and len(self._order) > 1:
             served = found[-1].queue
             self._order.remove(served)
@@ -150,8 +161,20 @@ class RedisClaims:
         return found
 
     def claim_one(self, session: RedisSession, queue: str) -> Delivery | None:
+        self.leave(session)
         found = self._claim(session, self._reader([queue]), 1, False)
         return found[0] if found else None
+
+    def woken(self) -> None:
+        """What was waited for has changed: our place among the waiting has to be taken anew."""
+        self._registered_mono_s = float("-inf")
+
+    def leave(self, session: RedisSession) -> None:
+        """Wait no more: if we watched the lists, somebody else does from now on."""
+        if self._waiting:
+            self._waiting = False
+            keys = self._layout.turn_keys(self._order)
+            session.run(scripts.LEAVE, keys, [str(self._token), self._layout.batons])
 
     def _reader(self, queues: Sequence[str]) -> _Reader:
         key = tuple(queues)
@@ -164,18 +187,40 @@ class RedisClaims:
             reader = self._readers[key] = _Reader(key, keys, token, self._lease_s, layout)
         return reader
 
-    def _claim(self, session: RedisSession, reader: _Reader, limit: int, track: bool) -> list[Delivery]:
-        command = reader.command(limit, track)
-        if track:
-            answer = session.ask(_CACHING, command)[1]
-        else:
-            [answer] = session.ask(command)
-        if session.is_missing(answer):
-            _, answer = session.ask(pack("SCRIPT", "LOAD", scripts.CLAIM.source), command)
-        flat = session.checked(answer)
-        if flat:
-            self._renewed_mono_s = time.monotonic()
+    def _claim(self, session: RedisSession, reader: _Reader, limit: int, wait: bool) -> list[Delivery]:
+        now = time.monotonic()
+        register = now - self._registered_mono_s >= _REGISTER_EVERY_S
+        command = reader.command(limit, 1 if wait else 2 if self._waiting else 0, register)
+        flat = self._ask_watching(session, reader, command) if wait else self._ask(session, command)
+        self._waiting = len(flat) == 1
+        if not self._waiting:
+            self._registered_mono_s = float("-inf")
+        elif register:
+            self._registered_mono_s = now
+        if len(flat) <= 1:
+            return []
+        self._renewed_mono_s = now
         return self._deliveries(flat, reader.queues)
+
+    def _ask(self, session: RedisSession, *commands: bytes) -> list[Any]:
+        """The answer to the last command, a claim."""
+        answer = session.ask(*commands)[-1]
+        if session.is_missing(answer):
+            answer = session.ask(pack("SCRIPT", "LOAD", scripts.CLAIM.source), *commands)[-1]
+        found: list[Any] = session.checked(answer)
+        return found
+
+    def _ask_watching(self, session: RedisSession, reader: _Reader, command: bytes) -> list[Any]:
+        """Claim; if there is nothing, the server tells of a change since just before that claim.
+
+        What we are to watch is only known from the answer: assumed to be as last time, else asked again."""
+        flat = self._ask(session, _CACHING, reader.watched[self._watching], command)
+        for _ in range(2):
+            if len(flat) != 1 or flat[0] == self._watching:
+                break
+            self._watching = flat[0]
+            flat = self._ask(session, _CACHING, reader.watched[self._watching], command)
+        return flat
 
     def _deliveries(self, flat: list[Any], queues: tuple[str, ...]) -> list[Delivery]:
         found = []

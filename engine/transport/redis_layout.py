@@ -11,12 +11,16 @@ each recovers what the other left. Ours, beside kombu's:
 ``engine.queues``              hash: queue → its arguments and bindings, JSON (an empty list does not exist)
 ``engine.expiring``            zset: queue with x-expires → when it is deleted if nobody consumes it
 ``engine.exchanges``           hash: exchange → its type
+``engine.watch.<queues>.<n>``  string: the owner that watches these queues' lists (redis_lua.py, TURNS)
+``engine.idle.<queues>``       zset: owner that waits in the second row → since when
+``engine.baton.<token>``       string: written to tell that owner to watch
 ``engine.recovered``           string with a short expiry: one recovery at a time for the whole fleet
 =============================  =====================================================================
 """
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,6 +159,16 @@ class Layout:
     @property
     def exchanges(self) -> str:
         return f"{self.global_keyprefix}engine.exchanges"
+
+    def turn_keys(self, queues: Sequence[str]) -> list[str]:
+        """Two watchers' slots and the idle, for all that wait for the same queues."""
+        digest = hashlib.sha1("\n".join(sorted(queues)).encode(), usedforsecurity=False).hexdigest()[:16]
+        watch, idle = (f"{self.global_keyprefix}engine.{name}.{digest}" for name in ("watch", "idle"))
+        return [f"{watch}.1", f"{watch}.2", idle]
+
+    @property
+    def batons(self) -> str:
+        return f"{self.global_keyprefix}engine.baton."
 
     @property
     def recovered(self) -> str:

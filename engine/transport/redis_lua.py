@@ -71,6 +71,44 @@ local function mark(message)
 end
 """
 
+# Waiting in turns: of all that wait for the same queues only the owners in two slots watch the lists, so that
+# a message does not wake a whole fleet. Whoever stops watching hands its place to the one that began to wait
+# last, by writing that one's baton key. A place ends by itself when its owner is not heard of for 12 s;
+# everybody who waits also looks once a second.
+TURNS = """
+local function leave(token, slots, idle, batons, now)
+  local watched = false
+  for _, slot in ipairs(slots) do
+    if redis.call('GET', slot) == token then
+      redis.call('DEL', slot)
+      watched = true
+    end
+  end
+  redis.call('ZREM', idle, token)
+  while watched do
+    local last = redis.call('ZPOPMAX', idle)
+    if not last[1] then break end
+    if tonumber(last[2]) > now - 12 then
+      redis.call('SET', batons .. last[1], '', 'PX', 1000)
+      break
+    end
+  end
+end
+
+local function watches(token, slots)
+  for _, slot in ipairs(slots) do
+    if redis.call('GET', slot) == token then
+      redis.call('PEXPIRE', slot, 12000)
+      return true
+    end
+  end
+  for _, slot in ipairs(slots) do
+    if redis.call('SET', slot, token, 'NX', 'PX', 12000) then return true end
+  end
+  return false
+end
+"""
+
 # Gives back what one owner holds. A tag whose index score is later than the owner's last lease was claimed by
 # somebody else since (a kombu sweep restored it), and is not ours to touch.
 RELEASE_CLAIMS = """

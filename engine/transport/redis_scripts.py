@@ -14,18 +14,22 @@ Rules
 
 from __future__ import annotations
 
-from engine.transport.redis_lua import MESSAGE, NOW, RELEASE_CLAIMS, Script
+from engine.transport.redis_lua import MESSAGE, NOW, RELEASE_CLAIMS, TURNS, Script
 
-# KEYS unacked, unacked_index, claims, owners, then the lists. ARGV limit, token, lease (s), track (0/1), then
-# the ending of the unacked value for each queue. Lists are the queues times the steps, steps outermost.
-# Answer: flat [tag, index of the list, message, ...]. A copy of a message that is in flight from the same
-# queue (a publish that was retried) is dropped; the same tag from elsewhere gets a name of its own. When
-# nothing was found and track is set, the lists are read so that the server tells when one changes.
+# KEYS unacked, unacked_index, claims, owners, two watchers' slots, the idle, then the lists. ARGV limit,
+# token, lease (s), mode, register (0/1), prefix of batons, then the ending of the unacked value for each
+# queue. Lists are the queues times the steps, steps outermost. Answer: flat [tag, index of the list, message,
+# ...]. A copy of a message that is in flight from the same queue (a publish that was retried) is dropped; the
+# same tag from elsewhere gets a name of its own. Mode 1: the caller will wait if there is nothing; the answer
+# is then [1] when it is to watch the lists, [0] when its baton. Mode 2: it was waiting and does so no more.
+# Mode 0: neither.
 CLAIM = Script(
     NOW
+    + TURNS
     + """
 local now = server_now()
-local want, queues = tonumber(ARGV[1]), #ARGV - 4
+local want, queues = tonumber(ARGV[1]), #ARGV - 6
+local slots = {KEYS[5], KEYS[6]}
 local answer, scores, origins = {}, {}, {}
 
 local function tag_of(message)
@@ -44,7 +48,7 @@ end
 
 local function take(message, list)
   local tag = tag_of(message)
-  local value = '[' .. message .. ARGV[5 + (list - 5) % queues]
+  local value = '[' .. message .. ARGV[7 + (list - 8) % queues]
   if redis.call('HSETNX', KEYS[1], tag, value) == 0 then
     if redis.call('HGET', KEYS[1], tag) == value then return end
     tag = tag .. '~' .. string.format('%.6f', now) .. '~' .. #answer
@@ -54,10 +58,10 @@ local function take(message, list)
   scores[n + 1], scores[n + 2] = now, tag
   origins[n + 1], origins[n + 2] = tag, KEYS[list]
   n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3] = tag, list - 5, message
+  answer[n + 1], answer[n + 2], answer[n + 3] = tag, list - 8, message
 end
 
-for list = 5, #KEYS do
+for list = 8, #KEYS do
   if want <= 0 then break end
   local popped = redis.call('RPOP', KEYS[list], want)
   if popped then
@@ -69,10 +73,30 @@ if #scores > 0 then
   redis.call('ZADD', KEYS[2], unpack(scores))
   redis.call('HSET', KEYS[3], unpack(origins))
   redis.call('ZADD', KEYS[4], now + tonumber(ARGV[3]), ARGV[2])
+end
+if ARGV[4] == '2' or (ARGV[4] == '1' and #scores > 0) then
+  leave(ARGV[2], slots, KEYS[7], ARGV[6], now)
+elseif ARGV[4] == '1' and watches(ARGV[2], slots) then
+  redis.call('ZREM', KEYS[7], ARGV[2])
+  return {1}
 elseif ARGV[4] == '1' then
-  redis.call('EXISTS', unpack(KEYS, 5))
+  if ARGV[5] == '1' then
+    redis.call('ZADD', KEYS[7], now, ARGV[2])
+    redis.call('EXPIRE', KEYS[7], 60)
+  end
+  return {0}
 end
 return answer
+"""
+)
+
+# KEYS two watchers' slots, the idle. ARGV token, prefix of batons. The owner waits no more. Answer: 1.
+LEAVE = Script(
+    NOW
+    + TURNS
+    + """
+leave(ARGV[1], {KEYS[1], KEYS[2]}, KEYS[3], ARGV[2], server_now())
+return 1
 """
 )
 
@@ -317,6 +341,17 @@ return 1
 """)
 
 ALL = (
-    CLAIM, ACK, GIVE_BACK, DEAD_LETTER, PARK, PARK_NEW, RENEW, RELEASE, RECOVER, DELETE_QUEUE, USE_QUEUES,
+    CLAIM,
+    LEAVE,
+    ACK,
+    GIVE_BACK,
+    DEAD_LETTER,
+    PARK,
+    PARK_NEW,
+    RENEW,
+    RELEASE,
+    RECOVER,
+    DELETE_QUEUE,
+    USE_QUEUES,
     BIND_EXPIRING,
-)  # fmt: skip
+)

@@ -44,7 +44,7 @@ class RedisSession:
         """Open, load the scripts, ask for invalidations, look at the server's memory policy."""
         self.wire.connect()
         commands = [pack("SCRIPT", "LOAD", script.source) for script in redis_scripts.ALL]
-        commands.append(pack("CLIENT", "TRACKING", "ON", "OPTIN"))
+        commands.append(pack("CLIENT", "TRACKING", "ON", "OPTIN", "NOLOOP"))
         commands += [pack("CONFIG", "GET", name) for name in ("maxmemory-policy", "append*", "save")]
         try:
             self.wire.send(b"".join(commands))
