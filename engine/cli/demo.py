@@ -28,7 +28,7 @@ _NOT_SOURCE = ("__pycache__", "site-packages", "dist-packages", ".git")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N files.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def demo(folder: Path | None, broker: str | None, concurrency: int, limit: int | None, as_json: bool) -> int:
-    """Count the lines, words and Python tokens of all files in FOLDER, one task a file.
+    """Count the lines, words and tokens of all files in FOLDER, one task a file.
 
     FOLDER is Python's standard library when none is given. The sums must be those of a plain loop in one
     process; otherwise the exit status is 1.

@@ -1,19 +1,19 @@
-"""Counts the lines, words and Python tokens of files, one task a file.
+"""Counts the lines, words and tokens of files, one task a file.
 
 In one terminal ``engine run word_count.py``, in another ``python word_count.py some/folder``.
 No server is needed: without a broker URL the tasks wait in the file engine.db of the current folder.
 """
 
 import hashlib
-import io
+import re
 import sys
-import tokenize
 from pathlib import Path
 from typing import Any
 
 from engine import Engine
 
 app = Engine("word_count")
+TOKEN = re.compile(rb"\w+|[^\w\s]")  # a word, a number or a sign
 
 
 @app.task(name="word_count.measure")
@@ -26,17 +26,12 @@ def measure(path: str) -> dict[str, Any]:
     counts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     if b"\0" in data:  # binary: it has no words
         return counts
-    return {**counts, "lines": data.count(b"\n"), "words": len(data.split()), "tokens": tokens(path, data)}
-
-
-def tokens(path: str, data: bytes) -> int:
-    """How many tokens Python sees in a source file; 0 for what is no Python."""
-    if not path.endswith(".py"):
-        return 0
-    try:
-        return sum(1 for _ in tokenize.tokenize(io.BytesIO(data).readline))
-    except (SyntaxError, ValueError, tokenize.TokenError):
-        return 0
+    return {
+        **counts,
+        "lines": data.count(b"\n"),
+        "words": len(data.split()),
+        "tokens": len(TOKEN.findall(data)),
+    }
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def check(found: dict[str, Any]) -> None:
     assert found["totals"] == found["plain_totals"]
     assert (found["tasks"], found["totals"]["files"]) == (6, 6)
     assert found["totals"]["lines"] == 2 + 2 + 2 + 2
-    assert found["totals"]["tokens"] == 10
+    assert found["totals"]["tokens"] == 6 + 6 + 15 + 3
     assert len(found["totals"]["sha256"]) == 64
     assert found["tasks_per_second"] > 0
 
