@@ -202,8 +202,8 @@ class SqliteTransport(Transport):
         with self._using() as database:
             for name in queues:
                 self._queue(database.connection, name)
-            self._claims.subscribe(database, queues)
-        self._bell.listen(queues)
+            if self._claims.subscribe(database, queues):
+                self._bell.listen(queues)
         self._queues = tuple(queues)
         self._prefetch = prefetch
         self._consuming = True

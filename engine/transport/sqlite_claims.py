@@ -70,25 +70,36 @@ class Claims:
         self._prefetched.clear()
         self._look_ms = 0
 
-    def _own(self, connection: Any) -> int:
-        """This connection's owner id; in a write transaction: the lock comes before anybody can read it."""
+    def _own(self, database: Database) -> int:
+        """This connection's owner id. It is ours once it is committed (a claim by an id that was rolled back
+        could never be recovered), and locked before that, so that nobody takes it for dead."""
         if not self._owner and self._owners is not None:
-            row = (os.getpid(), json_encode(list(self._names)).decode())
-            connection.execute("INSERT INTO owners(pid, queues) VALUES(?, ?)", row)
-            self._owner = connection.last_insert_rowid()
-            self._owners.hold(self._owner)
+            owner = 0
+            try:
+                with database.write() as connection:
+                    connection.execute("INSERT INTO owners(pid, queues) VALUES(?, '[]')", (os.getpid(),))
+                    owner = connection.last_insert_rowid()
+                    self._owners.hold(owner)
+            except BaseException:
+                self._owners.release(owner)
+                raise
+            self._owner = owner
         return self._owner
 
     def alive(self, owner: int) -> bool:
         return self._owners is not None and self._owners.alive(owner)
 
-    def subscribe(self, database: Database, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        self._sure = bool(names)
+    def subscribe(self, database: Database, names: Sequence[str]) -> bool:
+        """Consume these queues and no others; whether that is a change."""
+        if self._owner and tuple(names) == self._names:
+            return False
+        owner = self._own(database)
         with database.write() as connection:
-            owner = self._own(connection)
             row = (json_encode(list(names)).decode(), owner)
             connection.execute("UPDATE owners SET queues = ? WHERE id = ?", row)
+        self._names = tuple(names)
+        self._sure = bool(names)
+        return True
 
     def leave(self, database: Database) -> None:
         """In order: what is held goes back, and the owner is struck off."""
@@ -162,9 +173,8 @@ class Claims:
 
     def _take(self, database: Database, queues: Sequence[StoredQueue], room: int) -> list[Delivery]:
         statement = claim_statement(len(queues))
+        parameters = (self._own(database), room, *(queue.id for queue in queues))
         with database.write() as connection:
-            owner = self._own(connection)
-            parameters = (owner, room, *(queue.id for queue in queues))
             while True:
                 rows = cast("list[ClaimedRow]", connection.execute(statement, parameters).fetchall())
                 fresh = self._drop_expired(database, connection, rows)

@@ -12,6 +12,8 @@ one of that name.
 # ruff: noqa: S608 - what is put into statements here are this module's own constants
 from __future__ import annotations
 
+from functools import lru_cache
+
 #: "Engn", so that ``file engine.db`` and we ourselves know whose file it is (PRAGMA application_id).
 APPLICATION_ID = 0x456E676E
 SCHEMA_VERSION = 1
@@ -115,6 +117,7 @@ EXPIRED = (
 )
 
 
+@lru_cache
 def claim_statement(queues: int) -> str:
     """Claim from that many queues, the most urgent and oldest first.
 

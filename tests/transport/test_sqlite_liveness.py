@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from engine.errors import ConnectionLost
 from engine.model import QueueSpec
 from engine.transport import sqlite_liveness
 from engine.transport.sqlite_schema import FIRST_OWNER
@@ -127,3 +130,25 @@ def test_an_owner_s_id_is_never_used_again(tmp_path: Path) -> None:
             transport.consume(["q"], 1)
             seen.append(transport.shared_connection.connection.execute("SELECT id FROM owners").get)
     assert seen == [FIRST_OWNER + 1, FIRST_OWNER + 2, FIRST_OWNER + 3]
+
+
+def test_an_owner_that_was_rolled_back_is_none(tmp_path: Path) -> None:
+    """Else it would claim by an id that nobody could recover, or that somebody else is given too."""
+    path = tmp_path / "engine.db"
+    with opened(path) as transport:
+        transport.declare(QueueSpec("q"))
+        publish(transport, "q", b"x")
+        connection = transport.shared_connection.connection
+        connection.execute(
+            "CREATE TEMP TRIGGER full AFTER INSERT ON owners BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        with pytest.raises(ConnectionLost):
+            transport.consume(["q"], 1)
+        connection.execute("DROP TRIGGER full")
+        transport.consume(["q"], 1)
+        assert len(transport.receive(1)) == 1
+        [(owner,)] = connection.execute("SELECT id FROM owners").fetchall()
+        assert connection.execute("SELECT count(*) FROM messages WHERE owner = ?", (owner,)).get == 1
+        transport.abandon()
+    with opened(path) as other:
+        assert other.recover() == 1
