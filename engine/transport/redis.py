@@ -246,10 +246,10 @@ class RedisTransport(Transport):
         if self._inbox:
             count = min(limit or len(self._inbox), len(self._inbox))
             return [self._inbox.popleft() for _ in range(count)]
+        self._changed = False
         room = self._claims.room(self._prefetch, limit)
         if not self._queues or room <= 0:
             return []
-        self._changed = False
         found = self._claims.claim(session, room, track)
         self._idle = len(found) < room
         return found
@@ -258,7 +258,7 @@ class RedisTransport(Transport):
         """Until there may be something to take; whether a wake descriptor ended it."""
         session.settle()
         if self._changed or self._inbox:
-            return False
+            return session.wire.wait(0.0, self.wake_fds)
         look_s = min(LOOK_EVERY_S, self._claims.renew_every_s, self._recovery.next_due_s())
         deadline_mono_s = time.monotonic() + min(remaining_s, look_s)
         while not (self._changed or self._inbox):

@@ -151,6 +151,29 @@ def _delay(publisher: RedisTransport, waiting: RedisTransport, queue: str) -> fl
     return came_mono_s - sent[0]
 
 
+def test_a_wake_is_heard_while_nothing_more_may_be_taken(desk: Desk) -> None:
+    queue = desk.queue()
+    publisher, full = desk.open(), desk.open()
+    full.consume([queue], 1)
+    assert full.receive(0.05) == []  # it watches
+    put(publisher, queue, *"abc")
+    held = full.receive(5)
+    put(publisher, queue, "d")  # told of, and not to be taken
+    reading, writing = os.pipe()
+    full.wake_fds = (reading,)
+    timer = threading.Timer(0.3, os.write, (writing, b"!"))
+    timer.start()
+    started_cpu_s, started_mono_s = time.thread_time(), time.monotonic()
+    assert full.receive(20) == []
+    assert time.monotonic() - started_mono_s < 5
+    assert time.thread_time() - started_cpu_s < 0.1, "it spins"
+    timer.join()
+    full.wake_fds = ()
+    os.close(reading)
+    os.close(writing)
+    full.ack(held)
+
+
 def test_other_keys_do_not_wake(desk: Desk) -> None:
     """What happens to other queues, and to what others hold, is nobody's business who waits here."""
     quiet, busy = desk.queue("-quiet"), desk.queue("-busy")
