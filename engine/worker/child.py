@@ -75,6 +75,7 @@ class Child:
         self._max_memory_kib = max_memory_kib
         self._ran = 0
         self._failed = 0
+        self._unobserved = 0  # tasks that ran since the prefetch was last adapted, and how long they took
         self._busy_s = 0.0
         self._longest_s = 0.0
         self._batch = 1
@@ -247,6 +248,7 @@ class Child:
         if duration_s > self._longest_s:
             self._longest_s = duration_s
         self._ran += 1
+        self._unobserved += 1
         if self._log_tasks or job.outcome.state == "FAILURE":
             self._log.ended(job)
         settler = self._settler
@@ -259,8 +261,9 @@ class Child:
 
     def _settle(self, now: float) -> float:
         """Settle what waits; the time after it. Adapts the prefetch to what was seen."""
-        jobs = self._settler.settle()
-        tasks, busy_s, longest_s = len(jobs), self._busy_s, self._longest_s
+        self._settler.settle()
+        tasks, busy_s, longest_s = self._unobserved, self._busy_s, self._longest_s
+        self._unobserved = 0
         self._busy_s = self._longest_s = 0.0
         self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
         if tasks and self._prefetch.observe(tasks, busy_s, longest_s, now):

@@ -102,5 +102,6 @@ def run_child(app: Any, birth: Birth) -> int:
     finally:
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
         coroutines.close()
+        app.close()
         logging.shutdown()
     return code

@@ -15,6 +15,7 @@ from engine.codec import Delivery, TaskMessage
 from engine.context import Context
 from engine.errors import SoftTimeLimitExceeded
 from engine.model import Outcome
+from engine.worker.announcing import after_run, before_run
 from engine.worker.job import Job
 from engine.worker.limits import SoftLimit
 
@@ -61,6 +62,7 @@ class Execution:
         message = job.message
         context = WorkerContext(message, job.delivery, self.hostname)
         soft = self._soft
+        before_run(task, message)
         try:
             if soft_s:
                 soft.arm(soft_s)
@@ -71,6 +73,11 @@ class Execution:
             if soft_s:
                 soft.disarm()
             outcome = _escaped(error, soft_s)
+            known = job.known
+            outcome.store = (
+                known is None or (known.stores and not message.ignore_result) or known.stores_errors
+            )
+        after_run(task, message, context, outcome)
         job.children = context.children_as_tuples() if context._children else None
         return outcome
 

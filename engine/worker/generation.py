@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
+import signal
+import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -12,6 +14,10 @@ from engine.worker.control import Channel
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
 from engine.worker.template import run_template
+
+#: a template that does not end by itself within this is killed
+_END_GRACE_S = 3.0
+_END_STEP_S = 0.02
 
 
 class Closable(Protocol):
@@ -76,7 +82,18 @@ class Generation:
             self.state = GenerationState.FAILED
             self.error = message["text"]
 
+    def end(self) -> None:
+        """Let it run its own shutdown, then see that it is gone."""
+        self.channel.send({"op": "stop"})
+        deadline = time.monotonic() + _END_GRACE_S
+        while time.monotonic() < deadline:
+            if any(pid == self.pid for pid, _ in processes.reap()):
+                self.channel.close()
+                return
+            time.sleep(_END_STEP_S)
+        self.kill()
+
     def kill(self) -> None:
         """It hangs in an import: end it."""
         self.channel.close()
-        processes.kill_group(self.pid, 9)
+        processes.kill_group(self.pid, signal.SIGKILL)

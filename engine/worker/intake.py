@@ -17,7 +17,7 @@ from typing import Any
 from engine.codec import Delivery, TaskMessage
 from engine.errors import CodecError, ContentDisallowed, NotRegistered, TaskRevoked
 from engine.model import Outcome
-from engine.worker import deadletter
+from engine.worker import announcing, deadletter
 from engine.worker.fate import Fate
 from engine.worker.job import DROP, Job, KnownTask
 from engine.worker.logs import clean
@@ -120,6 +120,7 @@ class Intake:
             log.info("Task %s[%s] has expired: not run", clean(message.task), clean(message.id))
             job = Job(delivery, message, known)
             job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=known is None or known.stores)
+            announcing.expired(known.task if known is not None else None, message)
             self._settle(job)
             return False
         if due_at is not None and due_at > now + EARLY_S:
@@ -150,6 +151,7 @@ class Intake:
         else:
             error = NotRegistered(message.task)
             job.outcome = failure(error)
+            announcing.unknown(message.task, message.id, delivery, error)
             self._bury(job, job.outcome, "unknown task", f"no task named {message.task!r} is registered")
         self._settle(job)
 

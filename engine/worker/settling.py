@@ -83,12 +83,12 @@ class Settler:
             self.oldest_mono_s = now
         self.pending.append(job)
 
-    def settle(self) -> list[Job]:
-        """Settle all that wait; the jobs. Raises ConnectionLost when the broker is gone: then those that were
+    def settle(self) -> None:
+        """Settle all that wait. Raises ConnectionLost when the broker is gone: then those that were
         not acknowledged come again, and their results are safe."""
         jobs, self.pending = self.pending, []
         if not jobs:
-            return jobs
+            return
         if self._one_transaction and not any(job.finish == NOTHING or job.outcome.publish for job in jobs):
             with self._transport.transaction():
                 self._store_results(jobs)
@@ -99,7 +99,6 @@ class Settler:
             self._publish_follow_ups(jobs)
             self._on_safe(jobs)
             self._acknowledge(jobs)
-        return jobs
 
     # -- 1. results ------------------------------------------------------------------------------------
 

@@ -36,8 +36,6 @@ log = logging.getLogger("engine.worker")
 _TICK_S = 0.25
 #: between the cold stop's word and the kill: enough for a child between two tasks to settle
 _QUIT_GRACE_S = 0.2
-#: a template that does not end by itself within this is killed
-_TEMPLATE_GRACE_S = 3.0
 _TEMPLATE_RETRY_S = 5.0
 
 EXIT_OK = 0
@@ -101,20 +99,9 @@ class Supervisor:
             processes.kill_group(child.pid, signal.SIGKILL)
         for generation in (self._generation, self._loading):
             if generation is not None:
-                self._end_template(generation)
+                generation.end()
         self._selector.close()
         self._inbox.restore()
-
-    def _end_template(self, generation: Generation) -> None:
-        generation.channel.send({"op": "stop"})
-        deadline = time.monotonic() + _TEMPLATE_GRACE_S
-        while time.monotonic() < deadline:
-            if any(pid == generation.pid for pid, _ in processes.reap()):
-                generation.channel.close()
-                return
-            self._selector.select(0.02)
-            self._inbox.read()
-        generation.kill()
 
     # -- generations -----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Any
 
+from engine import signals
 from engine.app import Engine
 from engine.errors import Ignore, Reject, SoftTimeLimitExceeded
 from engine.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
@@ -157,6 +158,26 @@ def _signalled(name: str) -> Any:
 
     return receiver
 
+
+def _task_signalled(name: str) -> Any:
+    def receiver(sender: Any, **named: Any) -> None:
+        if sender.name.endswith("watched"):
+            note("signal", name, named.get("task_id", "-"), named.get("state", "-"))
+
+    return receiver
+
+
+@app.task(bind=True, max_retries=1)
+def watched(self: Any, fails: bool) -> int:
+    if fails and self.request.retries == 0:
+        raise self.retry(countdown=0)
+    if fails:
+        raise ValueError("watched")
+    return 1
+
+
+for _name in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
+    getattr(signals, _name).connect(_task_signalled(_name), weak=False)
 
 worker_init.connect(_signalled("worker_init"), weak=False)
 worker_process_init.connect(_signalled("worker_process_init"), weak=False)

@@ -182,6 +182,25 @@ def test_soft_time_limit(place: Place) -> None:
         assert place.send("add", 2, 2).get(timeout=20) == 4
 
 
+def test_signals_of_tasks(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1):
+        good, bad = sqlite_place.send("watched", False), sqlite_place.send("watched", True)
+        assert good.get(timeout=20) == 1
+        with pytest.raises(ValueError, match="watched"):
+            bad.get(timeout=20)
+    seen = sqlite_place.ledger.count
+    assert seen("signal", "task_prerun", good.id) == seen("signal", "task_postrun", good.id, "SUCCESS") == 1
+    assert seen("signal", "task_prerun", bad.id) == 2
+    assert (
+        seen("signal", "task_postrun", bad.id, "RETRY")
+        == seen("signal", "task_postrun", bad.id, "FAILURE")
+        == 1
+    )
+    assert (
+        seen("signal", "task_success") == seen("signal", "task_failure") == seen("signal", "task_retry") == 1
+    )
+
+
 def test_signals_of_the_app_come_once_where_they_belong(sqlite_place: Place) -> None:
     with sqlite_place.worker(concurrency=2) as worker:
         wait_for(lambda: sqlite_place.ledger.count("signal", "worker_ready") == 1, what="worker_ready")
