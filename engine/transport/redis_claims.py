@@ -1,8 +1,7 @@
 """What this process holds of a Redis: claiming, acknowledging, giving back and parking under one owner token.
 
 A delivery's ``context`` is the token it was claimed under; an acknowledgement names that token's claims, so
-one that comes after the lease was lost finds nothing to acknowledge. A new epoch, and a lost lease, get a new
-token.
+one that comes after the lease was lost finds nothing to acknowledge. Every epoch has a token of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +67,8 @@ class RedisClaims:
         self.renew_every_s = min(options.lease, options.visibility_timeout) / 3
         self._strategy = str(options.extra.get("queue_order_strategy", "round_robin"))
         self._host = host_id()
-        self._token: str | None = None
+        self.token: str | None = None  #: what our claims are recorded under
+        self._known = False  #: it has been introduced to this host's siblings
         self._epoch = 0
         self._held: set[str] = set()
         self._order: list[str] = []
@@ -86,52 +86,51 @@ class RedisClaims:
         self._epoch = epoch
         self._waiting = False
         self._held.clear()
-        self._new_owner(session)
-
-    def _new_owner(self, session: RedisSession) -> None:
-        self._token = new_token(self._host)
-        self._lost = False
+        self.token = new_token(self._host)
+        self._known = self._lost = False
         self._readers.clear()
+
+    def _introduce(self, session: RedisSession) -> None:
+        """Before the first claim: tell this host's siblings who is to be looked after."""
+        self._known = True
         if self._host:
             # refused when the memory is full: then a lease has to end before a sibling takes over
-            session.ask(pack("SADD", self._layout.host(self._host), self._token))
+            session.ask(pack("SADD", self._layout.host(self._host), str(self.token)))
 
     def release(self, session: RedisSession) -> int:
         """Give everything back and end the ownership, also one of an earlier connection."""
-        token = self._token
+        token = self.token
         self._held.clear()
-        if token is None:
+        if token is None or not self._known:
             return 0
         self.leave(session)
-        self._token = None
+        self.token = None
         layout = self._layout
         keys = [layout.owners, layout.unacked, layout.unacked_index, layout.claims_prefix + token]
         return int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
 
     def disown(self) -> None:
         """The token belongs to another process (our parent): never touch it."""
-        self._token = None
+        self.token = None
         self._held.clear()
 
     @property
     def renewal(self) -> bytes:
         layout = self._layout
-        claims = layout.claims_prefix + str(self._token)
-        return renewal_of(layout.owners, claims, layout.unacked_index, str(self._token), self._lease_s)
+        claims = layout.claims_prefix + str(self.token)
+        return renewal_of(layout.owners, claims, layout.unacked_index, str(self.token), self._lease_s)
 
     def renew_if_due(self, session: RedisSession) -> None:
         """Renew, when something is held and a third of the lease has passed."""
-        if self._lost:
-            self._new_owner(session)
         now = time.monotonic()
         if self._held and now - self._renewed_mono_s >= self.renew_every_s:
             self._renewed_mono_s = now
             session.later(self.renewal, self.on_renewed)
 
     def on_renewed(self, answer: Any) -> None:
-        """The answer to a renewal."""
-        if answer == 0 and self._held and not self._lost:
-            self._lost = True
+        """The answer to a renewal. After a loss the next claim makes us an owner again."""
+        lost, self._lost = self._lost, answer == 0 and bool(self._held)
+        if self._lost and not lost:
             logger.warning(
                 "the lease on %d messages was lost (no renewal for %g s): others may run them too",
                 len(self._held),
@@ -174,13 +173,13 @@ class RedisClaims:
         if self._waiting:
             self._waiting = False
             keys = self._layout.turn_keys(self._order)
-            session.run(scripts.LEAVE, keys, [str(self._token), self._layout.batons])
+            session.run(scripts.LEAVE, keys, [str(self.token), self._layout.batons])
 
     def _reader(self, queues: Sequence[str]) -> _Reader:
         key = tuple(queues)
         reader = self._readers.get(key)
         if reader is None:
-            layout, token = self._layout, str(self._token)
+            layout, token = self._layout, str(self.token)
             if len(self._readers) > 64:
                 self._readers.clear()
             keys = [layout.unacked, layout.unacked_index, layout.claims_prefix + token, layout.owners]
@@ -188,6 +187,8 @@ class RedisClaims:
         return reader
 
     def _claim(self, session: RedisSession, reader: _Reader, limit: int, wait: bool) -> list[Delivery]:
+        if not self._known:
+            self._introduce(session)
         now = time.monotonic()
         register = now - self._registered_mono_s >= _REGISTER_EVERY_S
         command = reader.command(limit, 1 if wait else 2 if self._waiting else 0, register)
@@ -224,7 +225,7 @@ class RedisClaims:
 
     def _deliveries(self, flat: list[Any], queues: tuple[str, ...]) -> list[Delivery]:
         found = []
-        token, epoch, count, held = self._token, self._epoch, len(queues), self._held
+        token, epoch, count, held = self.token, self._epoch, len(queues), self._held
         for at in range(0, len(flat), 3):
             data = flat[at + 2]
             try:

@@ -48,7 +48,7 @@ def test_nothing_of_ours_is_left_behind(desk: Desk) -> None:
     transport.consume([queue], 10)
     put(transport, queue, *"abc")
     transport.ack(take(transport, 3))
-    token = transport._claims._token
+    token = transport._claims.token
     transport.close()
     assert token is not None
     assert desk.raw.zscore("engine.owners", token) is None
@@ -253,3 +253,14 @@ def test_a_queue_with_x_expires_is_deleted_when_unused(desk: Desk) -> None:
     transport.cancel()
     wait_until(lambda: other.recover() == 0 and not desk.raw.exists(queue), "the queue to expire")
     assert desk.raw.hget("engine.queues", queue) is None
+
+
+def test_who_only_publishes_leaves_no_token(desk: Desk) -> None:
+    queue = desk.queue()
+    publisher = desk.open()
+    put(publisher, queue, "x")
+    token = publisher._claims.token
+    assert token is not None
+    assert not desk.raw.sismember(f"engine.host.{token.partition('/')[0]}", token)
+    assert publisher.get(queue) is not None
+    assert desk.raw.sismember(f"engine.host.{token.partition('/')[0]}", token)

@@ -132,6 +132,8 @@ def test_a_lost_lease_is_noticed_and_the_next_claims_are_good(
     holder, watcher = desk.open(lease=0.6), desk.open()
     put(holder, queue, "a")
     holder.consume([queue], 5)
+    holder.guard()
+    holder.unguard()
     [old] = take(holder, 1)
     wait_until(lambda: watcher.recover() > 0 or watcher.queue_state(queue).ready == 1, "the lease to end")
     with caplog.at_level(logging.WARNING, logger="engine.transport.redis"):
@@ -141,9 +143,16 @@ def test_a_lost_lease_is_noticed_and_the_next_claims_are_good(
     assert bodies(again) == ["a"]
     put(holder, queue, "b")
     [fresh] = take(holder, 1)
-    holder.ack([fresh])
-    holder.ack([old])
+    holder.guard()  # it is an owner again
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert watcher.recover() == 0
+        time.sleep(0.05)
+    holder.unguard()
+    holder.ack([old])  # the same message and owner as the second time: the work is done
+    holder.ack([*again, fresh])
     holder.queue_state(queue)
+    assert not desk.raw.hexists("unacked", old.tag)
     assert not desk.raw.hexists("unacked", fresh.tag)
 
 
@@ -214,14 +223,14 @@ def test_reconnecting_takes_back_what_was_held(desk: Desk) -> None:
     transport = desk.open(lease=1000.0)
     put(transport, queue, *"ab")
     transport.consume([queue], 2)
-    token = transport._claims._token
+    token = transport._claims.token
     take(transport, 2)
     desk.raw.client_kill_filter(_id=_client_id(transport))
     with pytest.raises(Exception, match="lost the connection"):
         transport.receive(5)
     transport.reconnect()
     assert bodies(take(transport, 2)) == ["a", "b"]
-    assert transport._claims._token != token
+    assert transport._claims.token != token
 
 
 def _client_id(transport: Any) -> int:
