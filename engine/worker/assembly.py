@@ -146,6 +146,8 @@ class Life:
         if self._tombstones:
             for job in jobs:
                 if job.tombstone_id is not None:
+                    # not only when the supervisor says so: the id may be sent again as soon as its result shows
+                    self._tombstones.pop(job.tombstone_id, None)
                     self._control.send({"op": "buried", "id": job.tombstone_id})
 
     # -- the broker's side -----------------------------------------------------------------------------
