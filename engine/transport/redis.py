@@ -257,6 +257,7 @@ class RedisTransport(Transport):
     def _wait(self, session: RedisSession, remaining_s: float) -> bool:
         """Until there may be something to take; whether a wake descriptor ended it."""
         session.settle()
+        session.wire.poll_pushes()  # one may have been read along with a reply: the socket won't tell of it
         if self._changed or self._inbox:
             return session.wire.wait(0.0, self.wake_fds)
         look_s = min(LOOK_EVERY_S, self._claims.renew_every_s, self._recovery.next_due_s())
