@@ -3,15 +3,16 @@
 
 Rules
 -----
-* The thread never takes the GIL and never runs Python: a C call that holds the GIL for an hour cannot stop it.
+* The thread never takes the GIL and never runs Python: a C call that holds the GIL cannot stop it.
 * All signals are blocked in it, so handlers stay with the main thread.
-* The main thread writes only while the keeper is disarmed; one mutex covers a whole send, so ``disarm`` returns
-  with no send under way and says what a full socket left of the last record.
-* ``arm`` wakes nobody: the thread looks up every quarter of the interval anyway. That keeps arm and disarm at the
-  cost of an uncontended mutex; the price is that a record may come a quarter of the interval late.
+* The main thread writes only while the keeper is disarmed; one mutex covers a whole send, so ``disarm``
+  returns with no send under way and says what a full socket left of the last record.
+* ``arm`` wakes nobody: the thread looks up every quarter of the interval anyway. That keeps arm and disarm at
+  the cost of an uncontended mutex; the price is that a record may come a quarter of the interval late.
 * In a forked child the thread does not exist: ``stop`` joins nothing there and leaves the mutex alone.
 """
 
+cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -51,7 +52,9 @@ cdef extern from "<pthread.h>" nogil:
         pass
     ctypedef struct pthread_condattr_t:
         pass
-    int pthread_create(pthread_t *thread, pthread_attr_t *attributes, void *(*run)(void *) noexcept nogil, void *argument)
+    int pthread_create(
+        pthread_t *thread, pthread_attr_t *attributes, void *(*run)(void *) noexcept nogil, void *argument
+    )
     int pthread_join(pthread_t thread, void **result)
     int pthread_attr_init(pthread_attr_t *attributes)
     int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size)
@@ -76,8 +79,8 @@ cdef enum:
     TORN_RETRY_NS = 100000000
 
 
-# What the two threads share. Everything but ``fd`` and ``interval_ns`` is written under the mutex, or by the main
-# thread while the keeper is disarmed (the thread then reads only ``armed`` and ``stopping``).
+# What the two threads share. Everything but ``fd`` and ``interval_ns`` is written under the mutex, or by the
+# main thread while the keeper is disarmed (the thread then reads only ``armed`` and ``stopping``).
 cdef struct Shared:
     pthread_mutex_t mutex
     pthread_cond_t condition
@@ -166,6 +169,7 @@ cdef void *_run(void *argument) noexcept nogil:
 cdef tuple _NOTHING_SENT = (0, b"")
 
 
+@cython.final
 cdef class Keeper:
     """Writes prepared records to a socket while it is armed; see ``_keepalive.pyi`` for the contract."""
 
@@ -191,6 +195,9 @@ cdef class Keeper:
         pthread_cond_init(&self.shared.condition, &attributes)
         pthread_condattr_destroy(&attributes)
         self.pid = getpid()
+
+    def __init__(self, int fd, double interval_s):
+        pass  # for the signature; __cinit__ has done it
 
     def __dealloc__(self):
         if self.shared == NULL:

@@ -20,6 +20,7 @@ from engine import coroutines
 from engine.canvas import group
 from engine.codec import TaskMessage
 from engine.context import Context
+from engine.error_info import ErrorInfo
 from engine.errors import Ignore, Reject, Retry
 from engine.model import Outcome
 from engine.outbox import Outbox
@@ -31,23 +32,6 @@ logger = logging.getLogger(__name__)
 
 #: what a task may not fail by: these go through
 _NOT_FAILURES = (KeyboardInterrupt, GeneratorExit)
-
-
-class ErrorInfo:
-    """An exception with its formatted traceback, as the hooks get it (``einfo``)."""
-
-    def __init__(self, exception: BaseException, text: str) -> None:
-        self.exception = exception
-        self.type = type(exception)
-        self.traceback = text
-        self.exc_info = (self.type, exception, exception.__traceback__)
-        self.internal = False
-
-    def __str__(self) -> str:
-        return self.traceback
-
-    def __repr__(self) -> str:
-        return f"<ErrorInfo: {self.exception!r}>"
 
 
 def run_task(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> Outcome:

@@ -9,8 +9,8 @@ from typing import Any
 from engine import signals
 from engine.codec import TaskMessage
 from engine.context import Context
+from engine.error_info import ErrorInfo
 from engine.model import Outcome
-from engine.runner import ErrorInfo
 
 
 def before_run(task: Any, message: TaskMessage) -> None:

@@ -146,7 +146,7 @@ class Life:
         if self._tombstones:
             for job in jobs:
                 if job.tombstone_id is not None:
-                    # not only when the supervisor says so: the id may be sent again as soon as its result shows
+                    # not only when the supervisor says so: once its result shows, the id may be sent again
                     self._tombstones.pop(job.tombstone_id, None)
                     self._control.send({"op": "buried", "id": job.tombstone_id})
 
