@@ -120,6 +120,7 @@ def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
         found[f"p{percent}_ms"] = spread(
             percentile(sample.latencies_ms, percent) for sample in samples if sample.latencies_ms
         )
+    found["max_ms"] = spread(max(sample.latencies_ms) for sample in samples if sample.latencies_ms)
     return {key: value for key, value in found.items() if value is not None}
 
 
