@@ -106,6 +106,7 @@ class RedisTransport(Transport):
     def close(self) -> None:
         session = self._session
         if session is not None and session.wire.connected and self._pid == os.getpid():
+            session.wire.reply_timeout = self.options.connect_timeout  # no longer for a server that hangs
             try:
                 self.unguard()
                 self._claims.release(session)

@@ -58,6 +58,12 @@ class RedisSession:
                 self.wire.abandon()
                 raise ConnectionFailed(f"Redis at {self.wire.address} refused a script: {answer}")
         self.tracks = not self.wire.is_error(tracking)
+        if not self.tracks:
+            logger.warning(
+                "Redis at %s refuses CLIENT TRACKING (%s): messages are looked for once a second",
+                self.wire.address,
+                tracking,
+            )
         if isinstance(policy, dict) and isinstance(append, dict) and isinstance(save, dict):
             self._inspect({**policy, **append, **save})
 

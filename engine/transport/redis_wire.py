@@ -29,6 +29,7 @@ logger = logging.getLogger("engine.transport.redis")
 _RECEIVE_BYTES = 256 * 1024
 _AUTH_ERRORS = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_OLDEST = (6, 2)
 Push = Callable[[list[Any]], None]
 
 
@@ -159,8 +160,23 @@ class RedisWire:
         greeting, _, selected = (self.reply(self.connect_timeout) for _ in range(3))
         if isinstance(greeting, self._reply_error):
             raise self._refusal(str(greeting))
+        self._inspect(greeting if isinstance(greeting, dict) else {})
         if isinstance(selected, self._reply_error):
             raise ConnectionFailed(f"Redis at {address} refused database {address.db}: {selected}")
+
+    def _inspect(self, greeting: dict[bytes, Any]) -> None:
+        """Raises ConnectionFailed for a server that cannot do what is needed."""
+        major_minor = tuple(
+            int(part) for part in greeting.get(b"version", b"").split(b".")[:2] if part.isdigit()
+        )
+        if major_minor and major_minor < _OLDEST and greeting.get(b"server") == b"redis":
+            raise ConnectionFailed(f"Redis at {self.address} is too old: version 6.2 or newer is needed")
+        if greeting.get(b"mode") == b"cluster":
+            raise ConnectionFailed(
+                f"Redis at {self.address} is a Cluster, which queues cannot be kept in: use a single server"
+            )
+        if greeting.get(b"role") in (b"replica", b"slave"):
+            raise ConnectionFailed(f"Redis at {self.address} is a read-only replica: name its master")
 
     def _refusal(self, answer: str) -> ConnectionFailed:
         if answer.startswith(_AUTH_ERRORS):

@@ -255,6 +255,27 @@ def test_a_queue_with_x_expires_is_deleted_when_unused(desk: Desk) -> None:
     assert desk.raw.hget("engine.queues", queue) is None
 
 
+def test_without_tracking_it_looks_once_a_second(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    queue = desk.queue()
+    desk.raw.acl_setuser(
+        desk.unique, enabled=True, passwords=["+secret"], keys="*", commands=["+@all", "-client|tracking"]
+    )
+    try:
+        transport = desk.open(desk.url.replace("//", f"//{desk.unique}:secret@"))
+        assert "once a second" in caplog.text
+        transport.consume([queue], 1)
+        timer = threading.Timer(0.2, put, (desk.open(), queue, "x"))
+        timer.start()
+        started_mono_s = time.monotonic()
+        [held] = take(transport, 1)
+        assert time.monotonic() - started_mono_s < 2.5
+        transport.ack([held])
+        timer.join()
+    finally:
+        transport.close()
+        desk.raw.acl_deluser(desk.unique)
+
+
 def test_who_only_publishes_leaves_no_token(desk: Desk) -> None:
     queue = desk.queue()
     publisher = desk.open()

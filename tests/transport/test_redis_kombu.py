@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -269,36 +269,3 @@ def test_a_key_prefix_is_kombus(desk: Desk) -> None:
     keys = [key.decode() for key in desk.raw.scan_iter(f"*{desk.unique}*")]
     assert all(key.startswith(prefix) or key == "engine.queues" for key in keys), keys
     desk.raw.delete(*desk.raw.scan_iter(f"{prefix}*"))
-
-
-def test_kombu_hears_what_we_broadcast(desk: Desk) -> None:
-    exchange = kombu.Exchange(f"{desk.unique}-fan", "fanout")
-    ours = desk.queue("-ours", bindings=(BindingSpec(ExchangeSpec(exchange.name, "fanout")),))
-    transport = desk.open()
-    transport.consume([ours], 10)
-    heard: list[Any] = []
-    with kombu.Connection(desk.url) as connection:
-        queue = kombu.Queue(f"{desk.unique}-theirs", exchange, auto_delete=True)
-        with kombu.Consumer(
-            connection.channel(), [queue], callbacks=[lambda b, m: heard.append(b)], no_ack=True
-        ):
-            before = _listeners(desk)
-            _drain(connection, lambda: _listeners(desk) > before)
-            assert transport.publish([Message(b'"news"', exchange=exchange.name)]) == [None]
-            _drain(connection, lambda: bool(heard))
-            kombu.Producer(connection, exchange).publish("from kombu")
-    assert heard[0] == "news"
-    assert bodies(take(transport, 2)) == ['"news"', "from kombu"]
-
-
-def _listeners(desk: Desk) -> int:
-    return sum(client["psub"] != "0" for client in desk.raw.client_list())
-
-
-def _drain(connection: Any, until: Callable[[], bool]) -> None:
-    deadline_mono_s = time.monotonic() + 10
-    while not until() and time.monotonic() < deadline_mono_s:
-        try:
-            connection.drain_events(timeout=0.1)
-        except TimeoutError:
-            continue

@@ -221,6 +221,33 @@ def test_no_redis_there(peer: socket.socket, answer: bytes) -> None:
     thread.join()
 
 
+@pytest.mark.parametrize(
+    ("greeting", "told"),
+    [
+        ({"mode": "cluster"}, "Cluster"),
+        ({"role": "replica"}, "replica"),
+        ({"server": "redis", "version": "6.0.9"}, "too old"),
+    ],
+)
+def test_servers_that_cannot_keep_queues(peer: socket.socket, greeting: dict[str, str], told: str) -> None:
+    words = b"".join(
+        b"$%d\r\n%b\r\n" % (len(word), word.encode()) for pair in greeting.items() for word in pair
+    )
+
+    def serve() -> None:
+        connection, _ = peer.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"%%%d\r\n%b+OK\r\n+OK\r\n" % (len(greeting), words))
+            connection.recv(65536)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(ConnectionFailed, match=told):
+        _wire(peer).connect()
+    thread.join()
+
+
 def test_a_silent_peer(peer: socket.socket) -> None:
     with pytest.raises(ConnectionFailed, match="no answer in time"):
         _wire(peer).connect()
