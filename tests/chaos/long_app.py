@@ -1,0 +1,34 @@
+"""The app of the tests of long tasks: heartbeat and certificate authority come from the environment."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+
+from engine import Engine
+from tests.chaos.ledger import note
+
+authority = os.environ.get("LONG_CAFILE")
+app = Engine(
+    "long",
+    broker=os.environ["LONG_BROKER"],
+    task_default_queue=os.environ["LONG_QUEUE"],
+    broker_heartbeat=float(os.environ["LONG_HEARTBEAT"]),
+    **({"broker_use_ssl": {"ca_certs": authority}} if authority else {}),
+)
+
+
+@app.task(name="long.sleep")
+def sleep(seconds: float) -> None:
+    note("start")
+    time.sleep(seconds)
+    note("finish")
+
+
+@app.task(name="long.hold_gil")
+def hold_gil(seconds: float) -> None:
+    """One C call that keeps every other Python thread of the process from running."""
+    note("start")
+    ctypes.PyDLL(None).sleep(int(seconds))
+    note("finish")

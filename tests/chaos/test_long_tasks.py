@@ -1,0 +1,51 @@
+"""A task that lasts many heartbeats keeps its connection and runs once, over plain sockets and over TLS.
+
+The short form stands for the long one: ``CHAOS_LONG=1`` sleeps 90 s at a heartbeat of 10 s, and holds the
+interpreter's lock in C for 30 s at a heartbeat of 6 s.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine import Engine
+from tests.worker.harness import Ledger, Worker, wait_for
+from tools.brokers import RabbitMQ
+
+LONG = bool(os.environ.get("CHAOS_LONG"))
+#: task, seconds, heartbeat in seconds
+CASES = [("sleep", 90, 10), ("hold_gil", 30, 6)] if LONG else [("sleep", 9, 2), ("hold_gil", 7, 2)]
+
+pytestmark = [pytest.mark.chaos, pytest.mark.amqp, pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize(("task", "seconds", "heartbeat_s"), CASES)
+@pytest.mark.parametrize("over", ["plain", "tls"])
+def test_it_keeps_its_connection_and_runs_once(
+    rabbitmq: RabbitMQ, tmp_path: Path, unique: str, over: str, task: str, seconds: int, heartbeat_s: int
+) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    environ = {
+        "LONG_BROKER": rabbitmq.url if over == "plain" else rabbitmq.amqps_url,
+        "LONG_QUEUE": unique,
+        "LONG_HEARTBEAT": str(heartbeat_s),
+        "LONG_LEDGER": str(ledger.path),
+        **({"LONG_CAFILE": rabbitmq.cafile} if over == "tls" else {}),
+    }
+    caller = Engine("caller", broker=rabbitmq.url, task_default_queue=unique, set_as_current=False)
+    caller.send_task(f"long.{task}", (seconds,))
+    with Worker(tmp_path, environ, app="tests.chaos.long_app:app", concurrency=2) as worker:
+        wait_for(lambda: ledger.count("finish"), timeout=seconds + 30, what="the task to end")
+        caller.send_task("long.sleep", (0,))  # the same children still serve
+        wait_for(lambda: ledger.count("finish") == 2, what="the next task")
+        assert worker.stop() == 0
+        assert "connection" not in worker.log().lower(), worker.log()
+    assert ledger.count("start") == 2
+    transport = caller.open_transport()
+    assert transport.queue_state(unique).ready == 0
+    transport.delete_queue(unique)
+    transport.close()
+    caller.close()
