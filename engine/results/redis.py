@@ -185,8 +185,9 @@ class RedisStore(ResultStore):
             if wire is None or not wire.connected or self._pid != os.getpid():
                 return True  # somebody lost it: subscribe anew
             try:
-                wire.wait(until - now)
-                wire.poll_pushes()
+                wire.poll_pushes()  # an announcement may have come along with the last reply: then the
+                if not any(key in waited for key in self._news):  # socket would stay silent
+                    wire.wait(until - now)
             except ConnectionLost:
                 return True
         return True
