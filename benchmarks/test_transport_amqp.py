@@ -2,7 +2,8 @@
 
 Run with ``python -m pytest benchmarks/test_transport_amqp.py -s``; it prints microseconds of this process's
 CPU a message. The broker's share, and with it the rate, depends on the machine; the ratios hold on all, and
-their floors are well under what was measured. py-amqp has no batches: with confirms it waits for every message.
+their floors are well under what was measured. py-amqp has no batches: with confirms it waits for every
+message.
 """
 
 from __future__ import annotations
