@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from engine import settings_rows
 from engine.settings_ignored import IGNORED
 from engine.settings_rows import Row
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "settings.md"
 
 _SECTIONS = (
     ("Content, time and modules", settings_rows.GENERAL),
@@ -44,6 +46,7 @@ A setting can be given, from weakest to strongest:
 
 A name nobody knows is an error that names the nearest known one. Celery's old upper-case names
 (`CELERY_TASK_SERIALIZER`) are read as well. Times are seconds, or a `timedelta` in Python.
+*(accepted, no effect yet)* marks settings of things that are not built.
 """
 
 _IGNORED_HEAD = """
@@ -59,17 +62,25 @@ reason. A name that ends in `*` stands for a whole section.
 
 def render() -> str:
     """The whole page."""
-    parts = [_HEAD]
+    parts, unread = [_HEAD], unread_settings()
     for title, rows in _SECTIONS:
         parts.append(f"\n## {title}\n\n| setting | takes | default | what it does |\n|---|---|---|---|\n")
-        parts += [_line(row) for row in rows]
+        parts += [_line(row, row.name in unread) for row in rows]
     parts.append(_IGNORED_HEAD)
     parts += [f"| `{name}` | {_cell(reason)} |\n" for name, reason in IGNORED.items()]
     return "".join(parts)
 
 
-def _line(row: Row) -> str:
-    return f"| `{row.name}` | {_cell(_takes(row))} | {_default(row.default)} | {_cell(row.doc)} |\n"
+def unread_settings() -> set[str]:
+    """Settings that are accepted and that no module reads: what they are for is not built yet."""
+    sources = [path for path in (ROOT / "engine").rglob("*.py") if not path.name.startswith("settings_")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    return {row.name for row in settings_rows.ROWS if not re.search(rf"\b{row.name}\b", text)}
+
+
+def _line(row: Row, unread: bool) -> str:
+    doc = f"*(accepted, no effect yet)* {row.doc}" if unread else row.doc
+    return f"| `{row.name}` | {_cell(_takes(row))} | {_default(row.default)} | {_cell(doc)} |\n"
 
 
 def _takes(row: Row) -> str:
