@@ -219,11 +219,12 @@ def test_a_lost_connection_is_opened_again(store: RedisStore, raw: redis.Redis, 
     store.store([success(f"{unique}-2")])
     assert len(store.get_many([f"{unique}-1", f"{unique}-2"])) == 2
 
-    def cut_then_store() -> None:
-        _kill(raw)
+    def store_unheard() -> None:
+        """Stored while nobody hears the announcement: found when the connection is opened again."""
         raw.set(f"celery-task-meta-{unique}-3", json.dumps({"status": "SUCCESS", "result": 3}))
+        _kill(raw)
 
-    timer = threading.Timer(0.2, cut_then_store)
+    timer = threading.Timer(0.2, store_unheard)
     timer.start()
     meta = store.wait(f"{unique}-3", 10)
     assert meta is not None
