@@ -63,12 +63,21 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "queues": [spec.name for spec in app.topology.consume_specs(options.queues)],
         "tasks": names,
         "task_count": len(names),
+        "warnings": _unsupported(app),
         "effective": {
             "concurrency": concurrency,
             "drain_deadline_s": drain,
             "max_crashes_per_task": conf.worker_quarantine_after,
         },
     }
+
+
+def _unsupported(app: Any) -> list[str]:
+    """What the app asks for and this worker does not do: said, not ignored."""
+    limited = sorted(name for name, task in app.tasks.items() if getattr(task, "rate_limit", None))
+    if not limited or app.conf.worker_disable_rate_limits:
+        return []
+    return [f"rate limits are not enforced by this worker: {', '.join(limited[:10])}"]
 
 
 def _text(url: Any) -> str:

@@ -22,7 +22,7 @@ from engine.worker.fate import Fate
 from engine.worker.job import DROP, Job, KnownTask
 from engine.worker.logs import clean
 from engine.worker.outcomes import by_tombstone, failure
-from engine.worker.quarantine import TIME_LIMIT, Tombstone
+from engine.worker.quarantine import CRASHED, TIME_LIMIT, WORKER_LOST, Tombstone
 
 log = logging.getLogger("engine.worker")
 
@@ -69,8 +69,8 @@ class Intake:
             self._unreadable(delivery, error)
             return None
         known = self._known(message.task)
-        fate = self._fate
-        if (delivery.redelivered or fate.tombstones) and self._decided_already(delivery, message, known):
+        job = Job(delivery, message, known)
+        if (delivery.redelivered or self._fate.tombstones) and self._decided_already(job):
             return None
         if (message.eta is not None or message.expires is not None) and not self._timely(
             delivery, message, known
@@ -79,16 +79,19 @@ class Intake:
         if known is None:
             self._unknown(delivery, message)
             return None
-        return Job(delivery, message, known)
+        return job
 
     # -- redeliveries ----------------------------------------------------------------------------------
 
-    def _decided_already(self, delivery: Delivery, message: TaskMessage, known: KnownTask | None) -> bool:
-        verdict = self._fate.of(message, delivery.redelivered)
+    def _decided_already(self, job: Job) -> bool:
+        message, known = job.message, job.known
+        verdict = self._fate.of(message, job.delivery.redelivered)
         if verdict is None:
             return False
-        job = Job(delivery, message, known)
         if isinstance(verdict, Tombstone):
+            job.tombstone_id = verdict.task_id
+            if verdict.kind == CRASHED and (known is None or known.requeue_when_lost):
+                return False
             self._entomb(job, verdict)
         else:
             log.info("Task %s[%s] was finished before: acknowledged", clean(message.task), clean(message.id))
@@ -98,13 +101,12 @@ class Intake:
 
     def _entomb(self, job: Job, tombstone: Tombstone) -> None:
         outcome = by_tombstone(tombstone)
-        if tombstone.kind != TIME_LIMIT:
+        if tombstone.kind == WORKER_LOST:
             self._bury(job, outcome, "worker lost", tombstone.detail)
-        elif job.known is not None and not job.known.acks_on_timeout:
+        elif tombstone.kind == TIME_LIMIT and job.known is not None and not job.known.acks_on_timeout:
             job.finish = DROP
         outcome.store = job.known is None or job.known.stores or job.known.stores_errors
         job.outcome = outcome
-        job.tombstone_id = tombstone.task_id
 
     # -- time ------------------------------------------------------------------------------------------
 

@@ -58,9 +58,9 @@ class Mortician:
             self._tell(Tombstone(view.task_id, WORKER_LOST, how), view)
             return
         tombstone = self._quarantine.crashed(view.task_id, how)
-        if tombstone is not None:
+        if tombstone.kind == WORKER_LOST:
             log.error("Task %s[%s] is quarantined: %s", view.task_name, view.task_id, tombstone.detail)
-            self._tell(tombstone, view)
+        self._tell(tombstone, view)
 
     def _tell(self, tombstone: Tombstone, view: SlotView) -> None:
         message: dict[str, Any] = tombstone.to_message()

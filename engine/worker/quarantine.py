@@ -16,6 +16,7 @@ from typing import Any
 
 TIME_LIMIT = "time_limit"
 WORKER_LOST = "worker_lost"
+CRASHED = "crashed"  #: it killed its child, not yet too often: it may run again, unless its task forbids that
 
 #: how many ids are remembered; the oldest are forgotten first
 CAPACITY = 10_000
@@ -26,7 +27,7 @@ class Tombstone:
     """How a task ended that cannot tell it itself."""
 
     task_id: str
-    kind: str  #: TIME_LIMIT or WORKER_LOST
+    kind: str  #: TIME_LIMIT, WORKER_LOST or CRASHED
     detail: str  #: for people: the signal, the limit, the number of crashes
     limit_s: float | None = None
     stack: str | None = None  #: where the child was when it was killed
@@ -53,17 +54,17 @@ class Quarantine:
     """The supervisor's memory of crashes."""
 
     def __init__(self, max_crashes: int) -> None:
-        self._max_crashes = max_crashes
+        self.max_crashes = max_crashes
         self._crashes: OrderedDict[str, int] = OrderedDict()
         self.tombstones: OrderedDict[str, Tombstone] = OrderedDict()
 
-    def crashed(self, task_id: str, how: str) -> Tombstone | None:
-        """A child died while it ran this task. The tombstone, when that was once too often."""
+    def crashed(self, task_id: str, how: str) -> Tombstone:
+        """A child died while it ran this task. WORKER_LOST when that was once too often, else CRASHED."""
         count = self._crashes.pop(task_id, 0) + 1
         self._crashes[task_id] = count
         _trim(self._crashes)
-        if count < self._max_crashes:
-            return None
+        if count < self.max_crashes:
+            return self._raise(Tombstone(task_id, CRASHED, how))
         del self._crashes[task_id]
         return self._raise(
             Tombstone(task_id, WORKER_LOST, f"{how}; the task has killed its child {count} times")
@@ -75,7 +76,8 @@ class Quarantine:
         return self._raise(Tombstone(task_id, TIME_LIMIT, detail, limit_s, stack))
 
     def buried(self, task_id: str) -> bool:
-        """A child has settled the task by its tombstone. False when there was none."""
+        """A child has settled the task, by its tombstone or by a run. False when there was none."""
+        self._crashes.pop(task_id, None)
         return self.tombstones.pop(task_id, None) is not None
 
     def crashes(self, task_id: str) -> int:

@@ -142,6 +142,7 @@ class Supervisor:
         self._loading, self._generation = None, generation
         self._children.generation = generation.number
         self._options = replace(self._options, **generation.info.get("effective", {}))
+        self._quarantine.max_crashes = self._options.max_crashes_per_task
         self._children.concurrency = self._options.concurrency or processes.usable_cpus()
         if first:
             log_banner(generation.info, self._options, os.getpid())

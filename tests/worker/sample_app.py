@@ -60,6 +60,12 @@ def die(key: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(reject_on_worker_lost=False)
+def die_once(key: Any) -> None:
+    note("start", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task
 def fail(text: str) -> None:
     raise ValueError(text)

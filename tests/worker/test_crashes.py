@@ -42,6 +42,17 @@ def test_a_poison_task_is_put_away_and_its_neighbours_are_not_blamed(place: Plac
     assert place.ready() == 0
 
 
+def test_a_task_that_must_not_run_again_after_a_crash(place: Place) -> None:
+    with place.worker() as worker:
+        lost = place.send("die_once", "once")
+        with pytest.raises(WorkerLost, match="SIGKILL"):
+            lost.get(timeout=30)
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "once") == 1
+    assert place.ready() == place.ready(f"{place.queue}.dead") == 0
+
+
 def test_a_buried_id_may_be_sent_again(sqlite_place: Place) -> None:
     with sqlite_place.worker(concurrency=1, prefetch=1) as worker:
         first = sqlite_place.send("die", "poison")

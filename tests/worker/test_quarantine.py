@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from engine.worker import quarantine
-from engine.worker.quarantine import TIME_LIMIT, WORKER_LOST, Quarantine, Tombstone
+from engine.worker.quarantine import CRASHED, TIME_LIMIT, WORKER_LOST, Quarantine, Tombstone
 
 
 def test_the_third_crash_of_one_task_is_once_too_often() -> None:
     book = Quarantine(max_crashes=3)
-    assert book.crashed("a", "killed by SIGSEGV") is None
-    assert book.crashed("b", "killed by SIGSEGV") is None
-    assert book.crashed("a", "killed by SIGSEGV") is None
+    assert book.crashed("a", "killed by SIGSEGV").kind == CRASHED
+    assert book.crashed("b", "killed by SIGSEGV").kind == CRASHED
+    assert book.crashed("a", "killed by SIGSEGV").kind == CRASHED
     tombstone = book.crashed("a", "killed by SIGSEGV")
-    assert tombstone is not None
     assert (tombstone.task_id, tombstone.kind) == ("a", WORKER_LOST)
     assert "killed by SIGSEGV" in tombstone.detail
     assert book.crashes("b") == 1
-    assert list(book.tombstones) == ["a"]
+    assert {name: stone.kind for name, stone in book.tombstones.items()} == {"a": WORKER_LOST, "b": CRASHED}
+
+
+def test_a_task_that_ended_well_starts_from_zero() -> None:
+    book = Quarantine(max_crashes=2)
+    book.crashed("a", "exit code 1")
+    assert book.buried("a")
+    assert book.crashed("a", "exit code 1").kind == CRASHED
 
 
 def test_a_buried_task_may_be_sent_anew() -> None:
     book = Quarantine(max_crashes=1)
-    assert book.crashed("a", "exit code 1") is not None
+    assert book.crashed("a", "exit code 1").kind == WORKER_LOST
     assert book.buried("a")
     assert not book.buried("a")
     assert not book.tombstones

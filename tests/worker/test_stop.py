@@ -55,9 +55,9 @@ def test_drain_deadline(sqlite_place: Place) -> None:
 
 def test_killed_supervisor_leaves_nobody_behind(place: Place) -> None:
     with place.worker(concurrency=3) as worker:
+        wait_for(lambda: len(worker.children()) == 3, what="all children")
         place.send("work", "busy", 1.5)
         wait_for(lambda: place.ledger.count("start", "busy"), what="the task to start")
-        assert len(worker.children()) == 3
         os.kill(worker.pid, signal.SIGKILL)
         wait_for(lambda: len(worker.descendants_alive()) <= 1, timeout=3, what="idle children to exit")
         wait_for(lambda: not worker.descendants_alive(), timeout=10, what="the busy child to exit")
