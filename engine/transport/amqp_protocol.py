@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.codec import (
     PROTOCOL_HEADER,
@@ -28,8 +28,10 @@ from engine.codec import (
 from engine.errors import AccessRefused, ConnectionFailed, ConnectionLost, DecodeError, MessageTooLarge
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_confirms import Batch, Confirms, unroutable
-from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_state import Channel, ChannelClosed, ConsumerCancelled, Event, State
+
+if TYPE_CHECKING:  # it knows of TLS, and so of sockets
+    from engine.transport.amqp_endpoint import Endpoint
 
 logger = logging.getLogger("engine.transport.amqp")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -228,3 +229,15 @@ def test_flow_is_answered() -> None:
     protocol.receive_data(encode_method(1, 20, 20, (False,)))
     [flow_ok] = _sent(protocol)
     assert (flow_ok.class_id, flow_ok.method_id, flow_ok.args) == (*methods.CHANNEL_FLOW_OK, (False,))
+
+
+def test_the_log_holds_signs_and_no_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="engine.transport.amqp"):
+        protocol = _open()
+        protocol.open_channel(1, confirm=True)
+        protocol.publish(1, Batch([text("canary body", "q")]), 0, 1, mandatory=True)
+        protocol.receive_data(_deliver(1, b"canary body"))
+        protocol.receive_data(encode_method(1, 20, 40, (404, "NOT_FOUND", 60, 20)))
+    assert {record.getMessage()[0] for record in caplog.records} == {"<", ">", "=", "!"}
+    assert "canary" not in caplog.text
+    assert "secret" not in caplog.text
