@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import struct
 import tracemalloc
@@ -283,10 +284,13 @@ def test_nothing_is_held_back_from_what_was_read_or_refused() -> None:
     tracemalloc.start()
     try:
         work()
+        gc.collect()  # what other tests left in cycles is not ours
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(300):
             work()
+        gc.collect()
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert after - before < 20_000  # 3,300 deliveries and as many errors
+    # 3,300 deliveries and as many errors: no object is as small as 16 bytes, so even one leaked each would show
+    assert after - before < 3_300 * 16
