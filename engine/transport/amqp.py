@@ -204,7 +204,10 @@ class AmqpTransport(Transport):
             self._check()
             return []
         publisher = self._publishing()
-        return publisher.publish(messages, confirm=confirm, mandatory=mandatory, timeout_s=timeout)
+        try:
+            return publisher.publish(messages, confirm=confirm, mandatory=mandatory, timeout_s=timeout)
+        finally:
+            self._guard_again()
 
     # -- consume -------------------------------------------------------------------------------------------
 
@@ -326,11 +329,15 @@ class AmqpTransport(Transport):
     # -- while user code runs ------------------------------------------------------------------------------
 
     def guard(self) -> None:
+        if not self._guarded:
+            self._guarded = True
+            self._guard_again()
+
+    def _guard_again(self) -> None:
+        """A write disarms its connection; user code that made it runs on."""
         if self._guarded:
-            return
-        self._guarded = True
-        for connection in self._connections():
-            connection.guard()
+            for connection in self._connections():
+                connection.guard()
 
     def unguard(self) -> None:
         if not self._guarded:

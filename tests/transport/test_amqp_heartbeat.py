@@ -91,6 +91,24 @@ def test_without_the_keeper_it_is_lost(rabbitmq: RabbitMQ, unique: str, kind: st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_publishing_from_user_code_stays_guarded(rabbitmq: RabbitMQ, unique: str, kind: str) -> None:
+    with opened(_url(rabbitmq, kind)) as transport:
+        _with_one_held(transport, unique)
+        [first] = take(transport, 1)
+        transport.guard()
+        assert transport.publish([text("from the task", unique)]) == [None]
+        before = transport._connections()
+        _hold_the_gil(TASK_S)
+        transport.unguard()
+        transport.ack([first])
+        assert transport.publish([text("c", unique)]) == [None]
+        assert transport._connections() == before
+        assert take(transport, 1)[0].redelivered is False
+        transport.delete_queue(unique)
+
+
+@pytest.mark.slow
 def test_waiting_for_messages_keeps_both_connections(rabbitmq: RabbitMQ, unique: str) -> None:
     with opened(_url(rabbitmq, "plain")) as transport:
         _with_one_held(transport, unique)
