@@ -12,10 +12,9 @@ _WIDTH_WITHOUT_TERMINAL = 200
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; what JSON does not know is written as text."""
-    import orjson
+    import json  # orjson refuses integers above 64 bits, and a task may return one
 
-    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    click.echo(orjson.dumps(value, default=_plain, option=options).decode())
+    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
 
 
 def _plain(value: Any) -> Any:

@@ -10,9 +10,9 @@ from engine.cli.output import age, count, print_json, print_table
 
 
 def test_json_writes_what_json_does_not_know_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json({"path": Path("/x"), "day": date(2030, 1, 2), "set": {2, 1}, "tuple": (1,), 3: None})
+    print_json({"path": Path("/x"), "day": date(2030, 1, 2), "set": {2, 1}, "tuple": (1,), 3: 2**70})
     shown = json.loads(capsys.readouterr().out)
-    assert shown == {"path": "/x", "day": "2030-01-02", "set": [1, 2], "tuple": [1], "3": None}
+    assert shown == {"path": "/x", "day": "2030-01-02", "set": [1, 2], "tuple": [1], "3": 2**70}
 
 
 def test_table_is_aligned_and_never_cut_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
