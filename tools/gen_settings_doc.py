@@ -75,7 +75,8 @@ def unread_settings() -> set[str]:
     """Settings that are accepted and that no module reads: what they are for is not built yet."""
     sources = [path for path in (ROOT / "engine").rglob("*.py") if not path.name.startswith("settings_")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    open_ones = [row.name for row in settings_rows.ROWS if len(row.choices) != 1]  # one choice: it is always so
+    # a row with one choice has nothing to read
+    open_ones = [row.name for row in settings_rows.ROWS if len(row.choices) != 1]
     return {name for name in open_ones if not re.search(rf"\b{name}\b", text)}
 
 
