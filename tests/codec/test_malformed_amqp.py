@@ -292,5 +292,4 @@ def test_nothing_is_held_back_from_what_was_read_or_refused() -> None:
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    # 3,300 deliveries and as many errors; no object is as small as 16 bytes, so one leaked each would show
-    assert after - before < 3_300 * 16
+    assert after - before < 20_000  # 3,300 deliveries and as many errors
