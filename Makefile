@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find engine -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' 2>/dev/null)
 ARGS ?=
 
-.PHONY: demo test lint types check bench coverage chaos brokers brokers-stop docs dist clean help
+.PHONY: demo test lint types check bench coverage brokers brokers-stop docs dist clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ brokers: $(VENV)/.dev  ## start a private RabbitMQ and Redis and print their URL
 
 brokers-stop: $(VENV)/.dev  ## stop them
 	$(BIN)/python -m tools.brokers stop
+
+docs: $(VENV)/.dev  ## write docs/settings.md anew from the settings
+	$(BIN)/python -m tools.gen_settings_doc
 
 dist: $(VENV)/.dev  ## sdist and wheel
 	$(BIN)/python -m build
