@@ -79,6 +79,7 @@ class Child:
         self._busy_s = 0.0
         self._longest_s = 0.0
         self._batch = 1
+        self._word = 0  # of the supervisor, as it was last read
         self._consuming = False
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
@@ -132,9 +133,8 @@ class Child:
         while not self.stop_why:
             if buffer:
                 self._one(buffer.popleft())
-                if slot.command:
-                    self._read_control()
-                    self.stop_why = self.stop_why or "told to"
+                if slot.word != self._word:
+                    self._heed()
             else:
                 self._refill()
 
@@ -177,13 +177,20 @@ class Child:
         """Signs of life, messages of the supervisor, the broker's own housekeeping."""
         self._slot.phase(scoreboard.IDLE)
         self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
-        if self._slot.command:
-            self._read_control()
-            self.stop_why = self.stop_why or "told to"
+        if self._slot.word != self._word:
+            self._heed()
         since = now - self._recovered_mono_s
         if since >= _RECOVER_IDLE_S:
             self._recovered_mono_s = now
             self.transport.recover()
+
+    def _heed(self) -> None:
+        """The supervisor has said something: there are revoked tasks, or this child is to end."""
+        self._word = self._slot.word
+        self._fate.revoked_ids.refresh()
+        if self._slot.command:
+            self._read_control()
+            self.stop_why = self.stop_why or "told to"
 
     # -- one message -----------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What is to be done with a message before any of its code runs. Nothing is ever dropped in silence.
 
 In this order: unreadable or of a content type that is not accepted → dead letter, and a failure for its
-caller; a tombstone, or finished already → settled without running; not due yet → parked at the broker;
-expired → REVOKED; a task of unknown name → put off for a while (a rolling deploy), then failed and
+caller; a tombstone, finished already, or revoked → settled without running; not due yet → parked at the
+broker; expired → REVOKED; a task of unknown name → put off for a while (a rolling deploy), then failed and
 dead-lettered. What is left is to be run.
 """
 
@@ -18,11 +18,11 @@ from engine.codec import Delivery, TaskMessage
 from engine.errors import CodecError, ContentDisallowed, NotRegistered, TaskRevoked
 from engine.model import Outcome
 from engine.worker import announcing, deadletter
-from engine.worker.fate import Fate
+from engine.worker.fate import FINISHED_BEFORE, Fate
 from engine.worker.job import DROP, Job, KnownTask
 from engine.worker.logs import clean
 from engine.worker.outcomes import by_tombstone, failure
-from engine.worker.quarantine import CRASHED, TIME_LIMIT, WORKER_LOST, Tombstone
+from engine.worker.quarantine import CRASHED, TERMINATED, TIME_LIMIT, WORKER_LOST, Tombstone
 
 log = logging.getLogger("engine.worker")
 
@@ -70,7 +70,8 @@ class Intake:
             return None
         known = self._known(message.task)
         job = Job(delivery, message, known)
-        if (delivery.redelivered or self._fate.tombstones) and self._decided_already(job):
+        fate = self._fate
+        if (delivery.redelivered or fate.tombstones or fate.revoked) and self._decided_already(job):
             return None
         if (message.eta is not None or message.expires is not None) and not self._timely(
             delivery, message, known
@@ -81,7 +82,7 @@ class Intake:
             return None
         return job
 
-    # -- redeliveries ----------------------------------------------------------------------------------
+    # -- redeliveries, and what was revoked ----------------------------------------------------------------
 
     def _decided_already(self, job: Job) -> bool:
         message, known = job.message, job.known
@@ -93,11 +94,21 @@ class Intake:
             if verdict.kind == CRASHED and (known is None or known.requeue_when_lost):
                 return False
             self._entomb(job, verdict)
-        else:
+        elif verdict is FINISHED_BEFORE:
             log.info("Task %s[%s] was finished before: acknowledged", clean(message.task), clean(message.id))
             job.outcome = Outcome("IGNORED", store=False)
+        else:
+            self._revoke(job)
         self._settle(job)
         return True
+
+    def _revoke(self, job: Job) -> None:
+        message, known = job.message, job.known
+        log.info("Task %s[%s] was revoked: not run", clean(message.task), clean(message.id))
+        if message.id in self._fate.tombstones:
+            job.tombstone_id = message.id
+        job.outcome = Outcome("REVOKED", TaskRevoked("revoked"), store=_stores(job))
+        announcing.revoked(known.task if known is not None else None, message)
 
     def _entomb(self, job: Job, tombstone: Tombstone) -> None:
         outcome = by_tombstone(tombstone)
@@ -105,7 +116,11 @@ class Intake:
             self._bury(job, outcome, "worker lost", tombstone.detail)
         elif tombstone.kind == TIME_LIMIT and job.known is not None and not job.known.acks_on_timeout:
             job.finish = DROP
-        outcome.store = job.known is None or job.known.stores or job.known.stores_errors
+        elif tombstone.kind == TERMINATED:
+            announcing.revoked(
+                job.known.task if job.known is not None else None, job.message, tombstone.signum
+            )
+        outcome.store = _stores(job)
         job.outcome = outcome
 
     # -- time ------------------------------------------------------------------------------------------
@@ -178,6 +193,11 @@ class Intake:
         )
         self._declare_dead(queue)
         outcome.publish.append(deadletter.dead_letter(job.delivery, queue, reason, error, self._hostname))
+
+
+def _stores(job: Job) -> bool:
+    """Whether an outcome that no run made is kept."""
+    return job.known is None or job.known.stores or job.known.stores_errors
 
 
 def unix_time(text: Any) -> float | None:

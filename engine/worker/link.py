@@ -11,7 +11,7 @@ import logging
 import random
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.errors import (
@@ -21,6 +21,7 @@ from engine.errors import (
     QueueNotFound,
     TransportClosed,
 )
+from engine.model import QueueSpec
 from engine.transport.base import Transport
 
 log = logging.getLogger("engine.worker")
@@ -104,12 +105,17 @@ class Link:
 
     def _declare(self, transport: Transport) -> None:
         transport.wake_fds = (self._control_fd,)
-        specs = self._app.topology.consume_specs(self._queue_names)
+        specs = self._specs(transport)
         for spec in specs:
             if not spec.no_declare:
                 transport.declare(spec)
         self.names = [spec.name for spec in specs]
         self._declared_on, self._epoch = transport, transport.epoch
+
+    def _specs(self, transport: Transport) -> Sequence[QueueSpec]:
+        """The queues to read."""
+        specs: Sequence[QueueSpec] = self._app.topology.consume_specs(self._queue_names)
+        return specs
 
     def _persist(
         self, connect: Callable[[], Transport], *, patient: bool, refused_is_fatal: bool
@@ -140,6 +146,11 @@ class Link:
         poll = select.poll()
         poll.register(self._control_fd, select.POLLIN)
         poll.poll(seconds * 1000)
+
+    def drop(self) -> None:
+        """Forget a connection that broke, without a word to the broker."""
+        if self.transport is not None:
+            self.transport.abandon()
 
     def close(self) -> None:
         if self.transport is not None:

@@ -16,6 +16,7 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,8 @@ from engine.worker.generation import Closable, Generation, GenerationState
 from engine.worker.mortician import Mortician
 from engine.worker.options import MAX_CONCURRENCY, WorkerOptions
 from engine.worker.quarantine import Quarantine
+from engine.worker.remote import Remote
+from engine.worker.revoking import Revoking
 from engine.worker.scoreboard import Scoreboard
 from engine.worker.signals import SignalInbox
 from engine.worker.watchdog import HARD_LIMIT, judge
@@ -59,11 +62,13 @@ class Supervisor:
         self._options = options
         self._entry_module = entry_module
         self._scoreboard = Scoreboard(2 * MAX_CONCURRENCY + 2)
-        self._children = Children(0, self._scoreboard.slots)
+        self._children = Children(0, self._scoreboard.child_slots)
         self._links: dict[int, _Link] = {}
         self._unclaimed: dict[int, int] = {}  # pids that ended before the template told whose they are
         self._quarantine = Quarantine(options.max_crashes_per_task)
         self._mortician = Mortician(self._quarantine, self._broadcast)
+        self._revoking = Revoking(self._scoreboard, self._children, self._mortician)
+        self._remote = Remote(self._scoreboard, self._listen, self._forget, self._on_control)
         self._generation: Generation | None = None
         self._loading: Generation | None = None
         self._numbers = 0
@@ -92,11 +97,14 @@ class Supervisor:
         return self._exit_code
 
     def _finished(self) -> bool:
-        return self._children.stopping and not len(self._children) and self._loading is None
+        if not self._children.stopping or len(self._children) or self._loading is not None:
+            return False
+        return self._remote.ended(time.monotonic())
 
     def _clean_up(self) -> None:
         for child in self._children:
             processes.kill_group(child.pid, signal.SIGKILL)
+        self._remote.kill()
         for generation in (self._generation, self._loading):
             if generation is not None:
                 generation.end()
@@ -110,14 +118,13 @@ class Supervisor:
         self._numbers += 1
         ours: list[Closable] = [self._inbox, self._selector]
         ours += [link.channel for link in self._links.values()]
+        ours += [self._remote.channel] if self._remote.channel is not None else []
         ours += [g.channel for g in (self._generation, self._loading) if g is not None]
         generation = Generation.fork(
             self._numbers, self._app_path, self._options, self._scoreboard, self._entry_module, ours
         )
         self._loading = generation
-        self._selector.register(
-            generation.channel, selectors.EVENT_READ, lambda: self._on_template(generation)
-        )
+        self._listen(generation.channel, lambda: self._on_template(generation))
 
     def _on_template(self, generation: Generation) -> None:
         for message in generation.channel.receive():
@@ -126,7 +133,10 @@ class Supervisor:
                 self._on_spawned(message["slot"], message["pid"])
             elif op == "spawn_failed":
                 log.error("could not start a child: %s", message["text"])
-                self._on_death(self._children.by_slot[message["slot"]], 1)
+                if message["slot"] == self._remote.slot:
+                    self._remote.died(1, time.monotonic())
+                else:
+                    self._on_death(self._children.by_slot[message["slot"]], 1)
             else:
                 generation.take_in(message)
                 self._on_loaded(generation)
@@ -147,6 +157,7 @@ class Supervisor:
         if first:
             log_banner(generation.info, self._options, os.getpid())
         else:
+            self._remote.replace()
             log.info("new code loaded (generation %d): replacing children one by one", generation.number)
         self._event("loaded", generation.info)
 
@@ -179,13 +190,16 @@ class Supervisor:
         self._links[child.slot] = link
         for tombstone in self._quarantine.tombstones.values():
             mine.send(tombstone.to_message())
-        self._selector.register(mine, selectors.EVENT_READ, lambda: self._on_child(child, mine))
+        self._listen(mine, lambda: self._on_child(child, mine))
         cautious = self._children.crashes_in_a_row > 0
         if not generation.spawn(child.slot, cautious, theirs, link.recorder_fd):
             self._on_death(child, 1)
         theirs.close()
 
     def _on_spawned(self, slot: int, pid: int) -> None:
+        if slot == self._remote.slot:
+            self._remote.started(pid, self._unclaimed.pop(pid, None))
+            return
         child = self._children.by_slot.get(slot)
         if child is None:
             return
@@ -210,6 +224,14 @@ class Supervisor:
         if channel.eof:
             self._forget(channel)
 
+    def _on_control(self, message: dict[str, Any]) -> None:
+        """What the control child asks for."""
+        if message["op"] == "revoke":
+            self._revoking.revoke(message["ids"], message["signum"], time.monotonic())
+
+    def _listen(self, channel: Channel, on_readable: Callable[[], None]) -> None:
+        self._selector.register(channel, selectors.EVENT_READ, on_readable)
+
     def _forget(self, channel: Channel) -> None:
         """Stop listening; doing it twice is no error (both may be due in one round of the loop)."""
         with contextlib.suppress(KeyError, ValueError):
@@ -232,9 +254,11 @@ class Supervisor:
             child = self._children.by_pid(pid)
             if child is not None:
                 self._on_death(child, code)
+            elif pid == self._remote.pid:
+                self._remote.died(code, time.monotonic())
             else:
                 self._unclaimed[pid] = code
-        if not any(not child.pid for child in self._children):
+        if not self._remote.awaits_pid and all(child.pid for child in self._children):
             self._unclaimed.clear()  # nobody is waited for: templates, or orphans of tasks
 
     def _on_death(self, child: Child, code: int) -> None:
@@ -334,6 +358,8 @@ class Supervisor:
     def _tick(self, now: float) -> None:
         for child in self._children:
             self._watch(child, now)
+        self._revoking.tick(now)
+        self._remote.keep(self._generation, now, self._options)
         if self._children.stopping:
             self._tick_stop(now)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from typing import Any
 
@@ -21,6 +22,8 @@ app = Engine(
     worker_unknown_task_grace=float(os.environ.get("SAMPLE_GRACE", "0")),
     broker_heartbeat=10,
     broker_lease=6,
+    worker_enable_remote_control=os.environ.get("SAMPLE_REMOTE", "1") == "1",
+    control_exchange=os.environ.get("SAMPLE_CONTROL", os.environ["SAMPLE_QUEUE"]),
 )
 
 
@@ -51,6 +54,23 @@ def work(key: Any, seconds: float = 0.0) -> None:
 def early(key: Any) -> None:
     note("start", key)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(acks_late=False)
+def early_sleep(key: Any) -> None:
+    note("start", key)
+    time.sleep(60)
+
+
+@app.task
+def start_program(key: Any) -> None:
+    """A program that says when it is told to end."""
+    ledger = os.environ["SAMPLE_LEDGER"]
+    script = (
+        f"trap 'echo {key}-ended >> {ledger}; exit' TERM; echo {key}-runs >> {ledger}; "
+        "while true; do sleep 0.05; done"
+    )
+    subprocess.run(["/bin/sh", "-c", script], check=False)
 
 
 @app.task
@@ -185,6 +205,12 @@ def watched(self: Any, fails: bool) -> int:
 for _name in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
     getattr(signals, _name).connect(_task_signalled(_name), weak=False)
 
+
+def _on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_named: Any) -> None:
+    note("revoked", request.id, terminated, signum, expired)
+
+
+signals.task_revoked.connect(_on_revoked, weak=False)
 worker_init.connect(_signalled("worker_init"), weak=False)
 worker_process_init.connect(_signalled("worker_process_init"), weak=False)
 worker_ready.connect(_signalled("worker_ready"), weak=False)
