@@ -129,11 +129,11 @@ class Child:
             self._drain()
 
     def _work(self) -> None:
-        buffer, slot = self._buffer, self._slot
+        buffer, words, word_at = self._buffer, self._slot.words, self._slot.word_at
         while not self.stop_why:
             if buffer:
                 self._one(buffer.popleft())
-                if slot.word != self._word:
+                if words[word_at] != self._word:
                     self._heed()
             else:
                 self._refill()

@@ -67,6 +67,7 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "task_count": len(names),
         "warnings": warnings,
         "remote_control": controlled,
+        "state_db": conf.worker_state_db if controlled else None,
         "effective": {
             "concurrency": concurrency,
             "drain_deadline_s": drain,

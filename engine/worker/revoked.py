@@ -78,12 +78,13 @@ class RevokedIds:
         while len(self.keys) > self._shared.capacity:
             del self.keys[next(iter(self.keys))]
 
-    def add_new(self, task_ids: Iterable[str]) -> None:
-        """The writer's way: add those that are not known yet."""
+    def add_new(self, task_ids: Iterable[str]) -> list[str]:
+        """The writer's way: add those that are not known yet; the keys of those."""
         self.refresh()
         new = [key for key in dict.fromkeys(map(key_of, task_ids)) if key not in self.keys]
         self._shared.add(new)
         self.refresh()
+        return new
 
     def __contains__(self, task_id: str) -> bool:
         return key_of(task_id) in self.keys

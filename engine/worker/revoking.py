@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from engine.worker import processes, scoreboard
 from engine.worker.children import Child, Children, State
 from engine.worker.mortician import Mortician
-from engine.worker.revoked import RevokedIds
+from engine.worker.revoked import CAPACITY, RevokedIds
 from engine.worker.scoreboard import Scoreboard, SlotView, slot_id
+from engine.worker.statefile import StateFile, open_state
 
 log = logging.getLogger("engine.worker")
 
@@ -37,11 +38,12 @@ class Revoking:
         self._children = children
         self._mortician = mortician
         self.ids = RevokedIds(board.revoked)
+        self._state: StateFile | None = None
         self._wanted: dict[str, tuple[int, float]] = {}  # as slots show ids: the signal, and until when
 
     def revoke(self, task_ids: Sequence[str], signum: int | None, now: float) -> None:
         """These are not to be run; with a signal, not to run on either."""
-        self.ids.add_new(task_ids)
+        self._keep(self.ids.add_new(task_ids))
         for child in self._children:
             self._board.slot(child.slot).announce_news()
         if signum is None:
@@ -50,6 +52,25 @@ class Revoking:
         for task_id in task_ids:
             self._wanted[slot_id(task_id)] = (signum, now + _LOOK_FOR_S)
         self._hunt(now)
+
+    def remember_in(self, pattern: str, nodename: str) -> None:
+        """Take over what a file keeps of earlier runs, and go on keeping it there (``worker_state_db``)."""
+        self._state = open_state(pattern, nodename, CAPACITY)
+        if self._state is not None:
+            self.ids.add_new(self._state.keys)
+
+    def _keep(self, keys: Sequence[str]) -> None:
+        if self._state is None or not keys:
+            return
+        try:
+            self._state.append(keys)
+        except OSError as error:
+            log.error("what was revoked is forgotten at a restart: %s: %s", self._state.path, error)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._state is not None:
+            self._state.close()
 
     def tick(self, now: float) -> None:
         """What is due."""

@@ -76,14 +76,14 @@ class SlotView:
 class Slot:
     """One child's part of the scoreboard, for its writer and for readers."""
 
-    __slots__ = ("_base", "_map", "_phase_at", "_sequence", "_task_at", "_word_at", "_words", "index")
+    __slots__ = ("_base", "_map", "_phase_at", "_sequence", "_task_at", "index", "word_at", "words")
 
     def __init__(self, mapping: mmap.mmap, index: int) -> None:
         self.index = index
         self._map = mapping
-        self._words = memoryview(mapping).cast("I")
+        self.words = memoryview(mapping).cast("I")  #: for whoever looks at ``word`` between any two tasks
         self._base = index * SLOT_BYTES
-        self._word_at = self._base // _WORD_BYTES
+        self.word_at = self._base // _WORD_BYTES
         self._task_at = self._base + _TASK_AT
         self._phase_at = self._base + _PHASE_AT
         self._sequence = 0
@@ -118,21 +118,21 @@ class Slot:
     @property
     def word(self) -> int:
         """Command and counter of news in one: when it has changed, the supervisor has said something."""
-        return self._words[self._word_at]
+        return self.words[self.word_at]
 
     @property
     def command(self) -> int:
-        return self._words[self._word_at] & _COMMAND_MASK
+        return self.words[self.word_at] & _COMMAND_MASK
 
     # -- the supervisor's side -------------------------------------------------------------------------
 
     @command.setter
     def command(self, command: int) -> None:
-        self._words[self._word_at] = self.word & ~_COMMAND_MASK | command
+        self.words[self.word_at] = self.word & ~_COMMAND_MASK | command
 
     def announce_news(self) -> None:
         """There is something to look at between two tasks."""
-        self._words[self._word_at] = (self.word + _NEWS_STEP) & _WORD_MASK
+        self.words[self.word_at] = (self.word + _NEWS_STEP) & _WORD_MASK
 
     def clear(self) -> None:
         """Empty the slot of a dead child (or for the next one)."""

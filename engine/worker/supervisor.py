@@ -65,6 +65,7 @@ class Supervisor:
         self._children = Children(0, self._scoreboard.child_slots)
         self._links: dict[int, _Link] = {}
         self._unclaimed: dict[int, int] = {}  # pids that ended before the template told whose they are
+        self._unread: list[dict[str, Any]] = []  # for one child, when there was none to read it
         self._quarantine = Quarantine(options.max_crashes_per_task)
         self._mortician = Mortician(self._quarantine, self._broadcast)
         self._revoking = Revoking(self._scoreboard, self._children, self._mortician)
@@ -108,6 +109,9 @@ class Supervisor:
         for generation in (self._generation, self._loading):
             if generation is not None:
                 generation.end()
+        for message in self._unread:
+            log.error("task %s ended (%s): no child was left to store that", message["id"], message["detail"])
+        self._revoking.close()
         self._selector.close()
         self._inbox.restore()
 
@@ -116,7 +120,7 @@ class Supervisor:
     def _load(self) -> None:
         """Fork a template; it answers when the app is loaded."""
         self._numbers += 1
-        ours: list[Closable] = [self._inbox, self._selector]
+        ours: list[Closable] = [self._inbox, self._selector, self._revoking]
         ours += [link.channel for link in self._links.values()]
         ours += [self._remote.channel] if self._remote.channel is not None else []
         ours += [g.channel for g in (self._generation, self._loading) if g is not None]
@@ -156,6 +160,8 @@ class Supervisor:
         self._children.concurrency = self._options.concurrency or processes.usable_cpus()
         if first:
             log_banner(generation.info, self._options, os.getpid())
+            if not self._announced and (pattern := generation.info.get("state_db")):
+                self._revoking.remember_in(pattern, self._options.nodename())
         else:
             self._remote.replace()
             log.info("new code loaded (generation %d): replacing children one by one", generation.number)
@@ -240,6 +246,9 @@ class Supervisor:
 
     def _on_ready(self, child: Child) -> None:
         self._children.ready(child.slot, time.monotonic())
+        for message in self._unread:
+            self._links[child.slot].channel.send(message)
+        self._unread.clear()
         if not self._announced:
             self._announced = True
             if self._generation is not None:
@@ -289,11 +298,15 @@ class Supervisor:
     # -- messages to children --------------------------------------------------------------------------
 
     def _broadcast(self, message: dict[str, Any], one: bool = False) -> None:
-        """To all children, or to the first that will surely read it."""
+        """To all children, or to one that will surely read it; that may be the next to come."""
         for child in self._children:
             link = self._links.get(child.slot)
-            if link is not None and link.channel.send(message) and one and child.state is State.READY:
+            if one and child.state is not State.READY:
+                continue
+            if link is not None and link.channel.send(message) and one:
                 return
+        if one:
+            self._unread.append(message)
 
     def _event(self, name: str, details: dict[str, Any]) -> None:
         if self._options.on_event is not None:

@@ -23,6 +23,7 @@ app = Engine(
     broker_heartbeat=10,
     broker_lease=6,
     worker_enable_remote_control=os.environ.get("SAMPLE_REMOTE", "1") == "1",
+    worker_state_db=os.environ.get("SAMPLE_STATE"),
     control_exchange=os.environ.get("SAMPLE_CONTROL", os.environ["SAMPLE_QUEUE"]),
 )
 

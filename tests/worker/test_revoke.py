@@ -89,7 +89,8 @@ def test_a_running_task_is_ended(place: Place, signum: str) -> None:
 
 
 def test_a_task_acknowledged_before_it_ran_is_ended_too(sqlite_place: Place) -> None:
-    with sqlite_place.worker() as worker:
+    """Nobody delivers it again: another child stores how it ended, even if that has yet to be started."""
+    with sqlite_place.worker(concurrency=1) as worker:
         reachable(sqlite_place)
         running = sqlite_place.send("early_sleep", "a")
         wait_for(lambda: sqlite_place.ledger.count("start"), what="the task to start")
@@ -196,6 +197,23 @@ def test_a_group_is_revoked_as_one(sqlite_place: Place) -> None:
         assert [member.get(timeout=20, propagate=False).args for member in members] == [("revoked",)] * 5
         assert worker.stop() == 0
     assert place.ledger.finished() == {"long": 1}
+
+
+def test_revoked_ids_outlive_a_restart_in_a_file(sqlite_place: Place) -> None:
+    place = sqlite_place
+    place.environ["SAMPLE_STATE"] = str(place.folder / "state-%n")
+    for task_id in ("first", "second"):
+        with place.worker(hostname="keeper@here") as worker:
+            reachable(place)
+            revoke(place, task_id)
+            assert worker.stop() == 0
+    file = place.folder / "state-keeper"
+    assert file.stat().st_mode & 0o777 == 0o600
+    with place.worker(hostname="keeper@here") as worker:
+        for task_id in ("first", "second"):
+            with pytest.raises(TaskRevoked):
+                place.send("work", 1, task_id=task_id).get(timeout=20)
+        assert worker.stop() == 0
 
 
 # -- the control child ---------------------------------------------------------------------------------
