@@ -51,22 +51,25 @@ class Mailbox:
         """Where replies go."""
         return ExchangeSpec(f"reply.{self.namespace}.pidbox", "direct", durable=False)
 
-    def node_queue(self, node: str) -> QueueSpec:
-        """The queue of one worker."""
-        return self._queue(f"{node}.{self.exchange.name}", BindingSpec(self.exchange))
+    def node_queue(self, node: str, oid: str | None = None) -> QueueSpec:
+        """The queue of one worker; with its ``oid`` it also gets replies to what the worker asks itself."""
+        bindings = [BindingSpec(self.exchange)]
+        if oid is not None:
+            bindings.append(BindingSpec(self.reply_exchange, oid))
+        return self._queue(f"{node}.{self.exchange.name}", *bindings)
 
     def reply_queue(self, oid: str) -> QueueSpec:
         """The queue of one caller."""
         return self._queue(f"{oid}.{self.reply_exchange.name}", BindingSpec(self.reply_exchange, oid))
 
-    def _queue(self, name: str, binding: BindingSpec) -> QueueSpec:
+    def _queue(self, name: str, *bindings: BindingSpec) -> QueueSpec:
         return QueueSpec(
             name,
             durable=self.durable,
             exclusive=self.exclusive,
             auto_delete=not self.durable,
             arguments=self.arguments,
-            bindings=(binding,),
+            bindings=bindings,
         )
 
 

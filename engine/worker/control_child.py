@@ -31,6 +31,7 @@ from engine.message_body import read_body, write_body
 from engine.model import ExchangeSpec, QueueSpec
 from engine.transport.base import Transport
 from engine.worker import scoreboard
+from engine.worker.greeting import Greeting
 from engine.worker.link import AWAY, Link
 from engine.worker.logs import clean
 from engine.worker.panel import Node, call
@@ -49,17 +50,24 @@ class ControlLink(Link):
     """The way to the broker, reading the node's control queue."""
 
     def __init__(
-        self, app: Any, mailbox: Mailbox, node: str, control_fd: int, keep_waiting: Callable[[], bool]
+        self,
+        app: Any,
+        mailbox: Mailbox,
+        node: str,
+        oid: str,
+        control_fd: int,
+        keep_waiting: Callable[[], bool],
     ) -> None:
         super().__init__(app, None, control_fd, keep_waiting)
         self._mailbox = mailbox
         self._node = node
+        self._oid = oid
         self._told = False
 
     def _specs(self, transport: Transport) -> Sequence[QueueSpec]:
         """The node's queue; one of a name of its own when another worker has the node's name already, since
         each of the two must hear every command."""
-        spec = self._mailbox.node_queue(self._node)
+        spec = self._mailbox.node_queue(self._node, self._oid)
         transport.cancel()  # after a reconnect it may be this very consumer that is found there
         try:
             taken = bool(transport.declare(spec).consumers)
@@ -69,7 +77,7 @@ class ControlLink(Link):
             if not self._told:
                 log.warning("another worker is named %s too: give each a name of its own (-n)", self._node)
             self._told = True
-            spec = self._mailbox.node_queue(f"{self._node}.{new_id()[:8]}")
+            spec = self._mailbox.node_queue(f"{self._node}.{new_id()[:8]}", self._oid)
         return [spec]
 
 
@@ -82,6 +90,7 @@ class ControlLife:
         self._control = birth.control
         self._slot = birth.scoreboard.slot(birth.slot)
         self._stop = False
+        self._greeted = False
         self._told = ""  # the refusal that was logged
         self._declared: set[str] = set()  # reply exchanges, on the connection of that epoch
         self._declared_in = 0
@@ -93,8 +102,14 @@ class ControlLife:
             RevokedIds(birth.scoreboard.revoked),
             self._control.send,
         )
+        self._greeting = Greeting(self._mailbox, self._node.name)
         self._link = ControlLink(
-            app, self._mailbox, self._node.name, self._control.fileno(), self._keep_waiting
+            app,
+            self._mailbox,
+            self._node.name,
+            self._greeting.oid,
+            self._control.fileno(),
+            self._keep_waiting,
         )
 
     def ask_to_stop(self) -> None:
@@ -124,6 +139,8 @@ class ControlLife:
     def _answer(self, transport: Transport) -> None:
         self._slot.phase(scoreboard.IDLE)
         self._control.send({"op": "ready"})
+        if not self._greeted:
+            self._greet(transport)
         while not self._stop:
             self._sign_of_life()
             deliveries = transport.receive(self._receive_s)
@@ -131,6 +148,22 @@ class ControlLife:
             for delivery in deliveries:
                 self._handle(transport, delivery)
             self._read_control()
+
+    def _greet(self, transport: Transport) -> None:
+        """Once in its life: ask the other workers what was revoked before it came."""
+        self._greeted = True
+        node = self._node
+        node.revoked.refresh()
+        hello = self._greeting.message(
+            list(node.revoked.keys), self._app.conf.task_serializer, node.clock.forward()
+        )
+        error = transport.publish([hello], mandatory=False)[0]
+        if error is not None:
+            log.warning("other workers could not be asked what was revoked before: %s", error)
+
+    def _body_of(self, delivery: Delivery) -> Any:
+        conf = self._app.conf
+        return read_body(delivery, conf.accept_content, conf.broker_max_message_size)
 
     def _refused(self, error: TransportError) -> None:
         """The broker will not have the queue: work goes on, and it is tried again now and then."""
@@ -157,10 +190,14 @@ class ControlLife:
     # -- one command -----------------------------------------------------------------------------------
 
     def _handle(self, transport: Transport, delivery: Delivery) -> None:
-        node, conf = self._node, self._app.conf
+        node = self._node
         node.clock.adjust(delivery.header("clock"))
         try:
-            body = read_body(delivery, conf.accept_content, conf.broker_max_message_size)
+            body = self._body_of(delivery)
+            if self._greeting.is_answered_by(delivery):
+                if ids := self._greeting.ids_in(body):
+                    node.flag(ids)
+                return
             command = Command.from_body(body)
             if not command.is_for(node.name):
                 return

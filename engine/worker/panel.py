@@ -30,6 +30,9 @@ _MOST_ID_BYTES = 1024
 _FLAGGED_WAIT_S = 1.0
 _STEP_S = 0.002
 
+#: signals a task may be ended with; one that lets a stopped process go on is none
+_ENDING = frozenset({"SIGTERM", "SIGKILL", "SIGINT", "SIGQUIT", "SIGHUP", "SIGABRT", "SIGUSR1", "SIGUSR2"})
+
 Method = Callable[..., Any]
 
 
@@ -75,6 +78,8 @@ def revoke(
         node.flag(ids)
         return {"ok": f"tasks {set(ids)} flagged as revoked"}
     name = signal_name(signal)
+    if name not in _ENDING:
+        raise ConfigurationError(f"{name} does not end a process: use one of {', '.join(sorted(_ENDING))}")
     here = node.running()
     node.flag(ids, signals.Signals[name])
     found = [task_id for task_id in ids if slot_id(task_id) in here]

@@ -118,6 +118,7 @@ def test_our_client_controls_a_celery_worker(place: dict[str, str], celery_log: 
         task_default_queue=place["INTEROP_QUEUE"],
         set_as_current=False,
     )
+    wait_for(lambda: bool(app.control.ping(timeout=1, limit=1)), WAIT_S, celery_log.read_text)
     [reply] = app.control.ping(timeout=WAIT_S, limit=1)
     [(node, answer)] = reply.items()
     assert answer == {"ok": "pong"}
@@ -139,15 +140,51 @@ def test_our_client_controls_a_celery_worker(place: dict[str, str], celery_log: 
     app.close()
 
 
-def test_a_celery_worker_that_starts_hears_what_was_revoked_here(
-    place: dict[str, str], engine_log: Path, celery_python: str, tmp_path: Path
+def test_what_was_revoked_is_known_to_workers_that_start_later(
+    place: dict[str, str], engine_log: Path, celery_python: str
 ) -> None:
-    """Mingle: it asks the workers that run, with ``hello``."""
+    """Mingle, both ways: a starting worker asks those that run, with ``hello``."""
     app = Engine("controller", broker=place["INTEROP_BROKER"], set_as_current=False)
-    [reply] = app.control.revoke("revoked-before", reply=True, timeout=WAIT_S, limit=1) or []
-    assert reply
-    [answer] = app.control.broadcast("hello", {"from_node": "new@here"}, reply=True, timeout=WAIT_S, limit=1)
-    [told] = answer.values()
-    assert "revoked-before" in told["revoked"]
-    assert told["clock"] > 0
+    folder, control = Path(place["INTEROP_FOLDER"]), app.control
+
+    def known_at(node: str) -> Any:
+        hello = {"from_node": "asking@here"}
+        [answer] = control.broadcast("hello", hello, [node], reply=True, timeout=WAIT_S) or [{}]
+        return answer.get(node, {}).get("revoked", ())
+
+    def is_there(node: str) -> bool:
+        return bool(control.ping(destination=[node], timeout=1))
+
+    ours = node_of(engine_log)
+    wait_for(lambda: is_there(ours), WAIT_S, engine_log.read_text)
+    assert control.revoke("by-engine", reply=True, timeout=WAIT_S, limit=1)
+    with celery_worker(
+        celery_python,
+        "tests.interop.celery_app",
+        folder / "celery.log",
+        place["INTEROP_QUEUE"],
+        place,
+        mingle=True,
+    ):
+        celery_node = next(
+            node
+            for reply in control.ping(timeout=WAIT_S, limit=2)
+            for node in reply
+            if node.startswith("celery@")
+        )
+        wait_for(lambda: "by-engine" in known_at(celery_node), WAIT_S, lambda: "Celery did not hear of it")
+        control.revoke("by-celery", destination=[celery_node], reply=True, timeout=WAIT_S)
+        with engine_worker(
+            "tests.interop.engine_app:app",
+            folder / "later.log",
+            place["INTEROP_QUEUE"],
+            place,
+            hostname="later@here",
+        ):
+            wait_for(lambda: is_there("later@here"), WAIT_S, (folder / "later.log").read_text)
+            wait_for(
+                lambda: {"by-engine", "by-celery"} <= set(known_at("later@here")),
+                WAIT_S,
+                lambda: (folder / "later.log").read_text(),
+            )
     app.close()

@@ -216,6 +216,23 @@ def test_revoked_ids_outlive_a_restart_in_a_file(sqlite_place: Place) -> None:
         assert worker.stop() == 0
 
 
+def test_a_worker_that_starts_asks_the_others(place: Place) -> None:
+    def known_at(node: str) -> Any:
+        hello = {"from_node": "asking@here"}
+        replies = place.app.control.broadcast("hello", hello, [node], reply=True, timeout=REPLY_S)
+        return replies[0][node]["revoked"] if replies else []
+
+    with place.worker(hostname="first@here") as first:
+        reachable(place)
+        revoke(place, "before")
+        with place.worker(hostname="second@here") as second:
+            wait_for(lambda: "before" in known_at("second@here"), what="the second to know")
+            assert first.stop() == 0
+            with pytest.raises(TaskRevoked):
+                place.send("work", 1, task_id="before").get(timeout=20)
+            assert second.stop() == 0
+
+
 # -- the control child ---------------------------------------------------------------------------------
 
 

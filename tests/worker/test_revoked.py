@@ -98,6 +98,7 @@ def test_what_cannot_be_carried_out_is_an_error() -> None:
     assert "not a task id" in call(node, "revoke", {"task_id": [1]})["error"]
     assert "not a task id" in call(node, "revoke", {"task_id": "x" * 2000})["error"]
     assert "no signal" in call(node, "revoke", {"task_id": "a", "terminate": True, "signal": "X"})["error"]
+    assert "does not end" in call(node, "terminate", {"task_id": "a", "signal": "SIGCONT"})["error"]
     assert "not iterable" in call(node, "revoke", {"task_id": 1})["error"]
 
 
