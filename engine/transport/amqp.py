@@ -329,8 +329,10 @@ class AmqpTransport(Transport):
     # -- while user code runs ------------------------------------------------------------------------------
 
     def guard(self) -> None:
-        if not self._guarded:
-            self._guarded = True
+        self._guarded = True
+        consumer = self._consumer
+        # a child has this one connection, and it stays guarded over many tasks: a look is enough
+        if consumer is None or self._publisher is not None or not consumer.connection.guarded:
             self._guard_again()
 
     def _guard_again(self) -> None:

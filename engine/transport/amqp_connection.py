@@ -6,7 +6,8 @@ Rules
   full buffers cannot hold each other up.
 * An exception out of a signal handler in the middle of a send or a read leaves the stream unknown: the next
   use says the connection is lost.
-* While the connection is guarded the native keepalive owns the socket; every write disarms it first.
+* While the connection is guarded the native keepalive may write to the socket; every write of ours disarms
+  it first. Reading needs no such care: the keepalive never reads.
 * Silence means a dead peer only after everything that has come was read.
 """
 
@@ -284,8 +285,13 @@ class AmqpConnection:
 
     # -- while user code runs ------------------------------------------------------------------------------
 
+    @property
+    def guarded(self) -> bool:
+        """Whether nothing is left for `guard` to do."""
+        return self._keepalive is None or self._keepalive.armed
+
     def guard(self) -> None:
-        """From here the native keepalive owns the socket."""
+        """From here on the native keepalive sends heartbeats, until the next write."""
         if self._keepalive is not None and not self._unsent:
             self._keepalive.arm()
 

@@ -180,10 +180,11 @@ class Transport(ABC):
     # -- while user code runs --------------------------------------------------------------------------
 
     def guard(self) -> None:  # noqa: B027 - a transport without heartbeat or lease has nothing to do
-        """User code starts: from here the native keepalive owns the connection."""
+        """User code starts: from here the native keepalive keeps the connection, until the transport is used
+        again. Cheap when nothing was used since the last time, so that it can be called for every task."""
 
     def unguard(self) -> None:  # noqa: B027
-        """User code ended: the transport may be used again."""
+        """Take the connection back at once, where its next use would do so by itself."""
 
     # -- sharing ---------------------------------------------------------------------------------------
 

@@ -65,6 +65,7 @@ class RedisTransport(Transport):
         self._recovery = RedisRecovery(self._layout, self.options)
         self._session: RedisSession | None = None
         self._lease: Lease | None = None
+        self._guarded = False
         self._queues: tuple[str, ...] = ()
         self._prefetch = 0
         self._patterns: dict[bytes, str] = {}  #: what is subscribed to, and for which queue
@@ -118,6 +119,7 @@ class RedisTransport(Transport):
 
     def abandon(self) -> None:
         lease, self._lease = self._lease, None
+        self._guarded = False
         if lease is not None:
             lease.stop()  # before its descriptor may mean another file
         session, self._session = self._session, None
@@ -142,6 +144,8 @@ class RedisTransport(Transport):
         session = self._session
         if session is None or not session.wire.connected:
             raise TransportClosed("this Redis transport is closed: connect or reconnect it first")
+        if self._guarded:
+            self.unguard()
         return session
 
     # -- topology --------------------------------------------------------------------------------------
@@ -336,6 +340,8 @@ class RedisTransport(Transport):
     # -- while user code runs --------------------------------------------------------------------------
 
     def guard(self) -> None:
+        if self._guarded:
+            return
         session = self._ready()
         if self._lease is None:
             renewal, interval_s = self._claims.renewal, self._claims.renew_every_s
@@ -344,8 +350,10 @@ class RedisTransport(Transport):
             else:
                 self._lease = ThreadLease(self._wire, renewal, interval_s)
         self._lease.arm()
+        self._guarded = True
 
     def unguard(self) -> None:
+        self._guarded = False
         if self._lease is None:
             return
         count, torn = self._lease.disarm()

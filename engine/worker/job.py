@@ -20,6 +20,7 @@ class KnownTask:
         "acks_early",
         "acks_on_failure",
         "acks_on_timeout",
+        "careful",
         "hard_s",
         "name",
         "name_bytes",
@@ -49,6 +50,7 @@ class KnownTask:
         self.stores = not getattr(task, "ignore_result", False)
         self.stores_errors = bool(getattr(task, "store_errors_even_if_ignored", False))
         self.track_started = bool(getattr(task, "track_started", False)) and self.stores
+        self.careful = self.acks_early or self.track_started  #: something has to happen before each run
 
 
 _UNDECIDED = Outcome("PENDING", store=False)
