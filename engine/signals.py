@@ -21,7 +21,7 @@ class Signal:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: who listens; senders on a hot path look at it, which is cheaper than asking the signal for its truth
+        #: who listens; senders on a hot path look at it, which is cheaper than the signal's own truth
         self.receivers: list[tuple[Any, Callable[[], Callable[..., Any] | None], Any]] = []
 
     def __bool__(self) -> bool:

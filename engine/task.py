@@ -321,7 +321,7 @@ _HOOKS = ("__call__", "before_start", "on_success", "on_failure", "on_retry", "a
 
 
 def overridden(task: Task[Any, Any]) -> frozenset[str]:
-    """The hooks that the task's class has of its own: the others need not be called. Looked up once a task."""
+    """The hooks that the task's class has of its own, looked up once: the others need not be called."""
     found = task._overridden
     if found is None:
         kind = type(task)

@@ -209,6 +209,20 @@ class AmqpTransport(Transport):
         finally:
             self._guard_again()
 
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        publisher = self._publisher
+        if (
+            publisher is not None
+            and not confirm
+            and not self._guarded
+            and self._pid == os.getpid()
+            and publisher.hand_over(message, mandatory, timeout)
+        ):
+            return None
+        return self.publish((message,), confirm=confirm, mandatory=mandatory, timeout=timeout)[0]
+
     # -- consume -------------------------------------------------------------------------------------------
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:

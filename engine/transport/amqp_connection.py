@@ -51,7 +51,7 @@ class AmqpConnection:
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._unsent = memoryview(b"")
         self._torn = False
-        self._last_in = self._last_out = 0.0
+        self._last_in = self._last_out = self._looked = 0.0
         self._debug = logger.isEnabledFor(logging.DEBUG)
 
     # -- open and close ------------------------------------------------------------------------------------
@@ -202,9 +202,11 @@ class AmqpConnection:
             size = sock.recv_into(self._buffer)
         except BlockingIOError:
             self._torn = False
+            self._looked = time.monotonic()
             return False
         except OSError as error:
             self._lose(self._broken(error))
+        self._looked = time.monotonic()
         try:
             self._take(self._buffer[:size])
         except ssl.SSLError as error:
@@ -214,6 +216,16 @@ class AmqpConnection:
             self._end()
         self.flush()
         return True
+
+    def idle_for_writing(self, read_every_s: float) -> bool:
+        """Whether the next bytes would leave at once: nothing is unsent, and what the peer sent was read not
+        long ago."""
+        return (
+            not self._unsent
+            and not self._torn
+            and self.protocol.state is State.OPEN
+            and time.monotonic() - self._looked < read_every_s
+        )
 
     def beat(self, now: float) -> float:
         """Send a heartbeat if one is due and see to it that the peer lives; seconds until the next look."""

@@ -141,6 +141,12 @@ class Transport(ABC):
         the broker's socket. Raises TransportClosed or ConnectionLost only if nothing was sent.
         A message whose ``due_at`` lies ahead is parked by the broker until then."""
 
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        """`publish` for one message: its outcome."""
+        return self.publish((message,), confirm=confirm, mandatory=mandatory, timeout=timeout)[0]
+
     # -- consume ---------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -196,6 +196,12 @@ class RedisTransport(Transport):
         wait_s = self.options.confirm_timeout if timeout is None else timeout
         return self._publisher.publish(self._ready(), messages, confirm, mandatory, wait_s)
 
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        wait_s = self.options.confirm_timeout if timeout is None else timeout
+        return self._publisher.publish_one(self._ready(), message, confirm, mandatory, wait_s)
+
     # -- consume ---------------------------------------------------------------------------------------
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
