@@ -28,7 +28,7 @@ from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
-from engine.transport.amqp_tls import TlsLayer
+from engine.transport.tls_layer import TlsLayer
 
 logger = logging.getLogger("engine.transport.amqp")
 

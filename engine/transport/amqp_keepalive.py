@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engine._keepalive import Keeper
 from engine.codec import HEARTBEAT_FRAME
-from engine.transport.amqp_tls import TlsLayer
+from engine.transport.tls_layer import TlsLayer
 
 #: How long a task over TLS may keep Python from running without losing the connection.
 COVER_S = 3600

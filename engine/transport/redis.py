@@ -35,7 +35,8 @@ from engine.transport.base import Capabilities, Transport, TransportOptions
 from engine.transport.redis_address import RedisAddress
 from engine.transport.redis_claims import RedisClaims
 from engine.transport.redis_layout import Layout
-from engine.transport.redis_lease import Lease, NativeLease, ThreadLease
+from engine.transport.redis_lease import Lease, NativeLease, TlsLease
+from engine.transport.redis_lease_wire import LeaseWire
 from engine.transport.redis_publish import RedisPublisher
 from engine.transport.redis_recovery import RedisRecovery
 from engine.transport.redis_router import RedisRouter
@@ -79,7 +80,7 @@ class RedisTransport(Transport):
     def connect(self) -> None:
         if self.connected:
             return
-        session = RedisSession(self._wire(self._on_push))
+        session = RedisSession(self._wire())
         session.connect()
         try:
             self._claims.release(session)
@@ -94,15 +95,28 @@ class RedisTransport(Transport):
             raise
         self.epoch += 1
 
-    def _wire(self, on_push: Any = None) -> RedisWire:
+    def _wire(self) -> RedisWire:
         options = self.options
         return RedisWire(
             self._address,
             client_name=options.client_name,
             connect_timeout=options.connect_timeout,
-            reply_timeout=float(options.extra.get("socket_timeout") or options.confirm_timeout),
-            on_push=on_push,
+            reply_timeout=self._reply_timeout_s,
+            on_push=self._on_push,
         )
+
+    def _lease_wire(self) -> LeaseWire:
+        options = self.options
+        return LeaseWire(
+            self._address,
+            client_name=f"{options.client_name}-lease",
+            connect_timeout=options.connect_timeout,
+            reply_timeout=self._reply_timeout_s,
+        )
+
+    @property
+    def _reply_timeout_s(self) -> float:
+        return float(self.options.extra.get("socket_timeout") or self.options.confirm_timeout)
 
     def close(self) -> None:
         session = self._session
@@ -354,7 +368,7 @@ class RedisTransport(Transport):
             if self._address.tls is None:
                 self._lease = NativeLease(session.wire.fileno(), renewal, interval_s)
             else:
-                self._lease = ThreadLease(self._wire, renewal, interval_s)
+                self._lease = TlsLease(self._lease_wire, renewal, interval_s, self._claims.on_renewed)
         self._lease.arm()
         self._guarded = True
 

@@ -27,6 +27,7 @@ def test_nothing_published_is_nothing(transport: Transport) -> None:
     assert transport.publish([]) == []
 
 
+@pytest.mark.over_tls
 def test_a_batch_keeps_its_order(transport: Transport, queue: QueueSpec) -> None:
     publish(transport, *(text(f"{number}", queue.name) for number in range(250)))
     wait_ready(transport, queue.name, 250)
@@ -91,6 +92,7 @@ def test_too_large_is_refused_alone(backend: Backend, transport: Transport, queu
     assert bodies(take(transport, 1)) == ["b"]
 
 
+@pytest.mark.over_tls
 @pytest.mark.parametrize("size", [0, 1, 4096, 1_500_000])
 def test_bodies_are_byte_exact(transport: Transport, queue: QueueSpec, size: int) -> None:
     body = (bytes(range(256)) * (size // 256 + 1))[:size]
