@@ -120,6 +120,13 @@ class RedisClaims:
         claims = layout.claims_prefix + str(self.token)
         return renewal_of(layout.owners, claims, layout.unacked_index, str(self.token), self._lease_s)
 
+    def renew(self, session: RedisSession) -> None:
+        """Renew now, and hear the answer; the script is loaded again where the server has forgotten it."""
+        layout = self._layout
+        keys = [layout.owners, layout.claims_prefix + str(self.token), layout.unacked_index]
+        self.on_renewed(session.run(scripts.RENEW, keys, [str(self.token), self._lease_s]))
+        self._renewed_mono_s = time.monotonic()
+
     def renew_if_due(self, session: RedisSession) -> None:
         """Renew, when something is held and a third of the lease has passed."""
         now = time.monotonic()

@@ -227,7 +227,7 @@ class Child:
                 self._settle(time.monotonic())
             if pace.long and self._buffer:
                 self._hand_back()
-        if self._settler.pending or known.hard_s or self.has_claimed():
+        if self._settler.pending or known.hard_s or self.has_claimed() or self.transport.refresh_every_s:
             self._flusher.watch()
         if known.acks_early:
             self.transport.ack([job.delivery])
@@ -299,6 +299,12 @@ class Child:
             self._settler.settle()
         finally:
             self.transport.guard()
+
+    def refresh_every_s(self) -> float | None:
+        return self.transport.refresh_every_s
+
+    def refresh_beside(self) -> None:
+        self.transport.refresh()
 
     def hand_back_beside(self) -> None:
         try:

@@ -374,3 +374,23 @@ def test_who_is_dead() -> None:
 def _state(pid: int) -> str:
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0]
+
+
+def test_a_refresh_loads_a_forgotten_script(desk: Desk) -> None:
+    """The native renewals fail after SCRIPT FLUSH; whoever looks after the lease notices."""
+    queue = desk.queue()
+    holder = desk.open(lease=1.5)
+    put(holder, queue, "a")
+    holder.consume([queue], 1)
+    [delivery] = take(holder, 1)
+    holder.guard()
+    desk.raw.script_flush()
+    holder.refresh()
+    wait_until_renewed = time.monotonic() + 3
+    rival = desk.open(lease=1.5)
+    rival.consume([queue], 1)
+    while time.monotonic() < wait_until_renewed:
+        rival.recover()
+        assert rival.receive(0.1) == []
+    holder.ack([delivery])
+    assert holder.queue_state(queue).ready == 0
