@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from engine.errors import EngineError
+from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
 from engine.worker import processes
 from engine.worker.assembly import Life
@@ -74,10 +75,14 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
 
 def _unsupported(app: Any) -> list[str]:
     """What the app asks for and this worker does not do: said, not ignored."""
+    told = []
     limited = sorted(name for name, task in app.tasks.items() if getattr(task, "rate_limit", None))
-    if not limited or app.conf.worker_disable_rate_limits:
-        return []
-    return [f"rate limits are not enforced by this worker: {', '.join(limited[:10])}"]
+    if limited and not app.conf.worker_disable_rate_limits:
+        told.append(f"rate limits are not enforced by this worker: {', '.join(limited[:10])}")
+    in_vain = asked_in_vain(app.conf)
+    if in_vain:
+        told.append(f"set, but without effect yet: {', '.join(in_vain)}")
+    return told
 
 
 def _text(url: Any) -> str:
