@@ -17,7 +17,7 @@ from engine.publish_retry import DEFAULT
 from engine.results.base import ResultStore
 from engine.runner import run_task
 from engine.transport.base import Transport
-from engine.worker import deadletter, processes
+from engine.worker import deadletter, processes, redirect
 from engine.worker.child import Child
 from engine.worker.execution import Execution
 from engine.worker.fate import Fate
@@ -183,7 +183,8 @@ class Life:
         self._control.send({"op": "recycling", "why": why})
 
     def _read_control(self) -> None:
-        """What the supervisor said since the last look."""
+        """What the supervisor said since the last look. An idle child comes by here once a second."""
+        redirect.release()
         for message in self._control.receive():
             op = message["op"]
             if op in ("drain", "quit"):

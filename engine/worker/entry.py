@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import EngineError
 from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
-from engine.worker import processes
+from engine.worker import logs, processes, redirect
 from engine.worker.assembly import Life
 from engine.worker.boot import become_child
 from engine.worker.options import WorkerOptions
@@ -22,14 +22,39 @@ from engine.worker.template import Birth, failure_text
 log = logging.getLogger("engine.worker")
 
 
-def load(app_path: str) -> Any:
-    """Import the app and all its tasks."""
+def load(app_path: str, options: WorkerOptions) -> Any:
+    """Import the app and all its tasks, and settle who logs."""
     from engine.loader import load_app
 
+    logs.step_back()
     app = load_app(app_path)
     app.load()
+    _set_up_logging(app, options)
     _preload(app)
     return app
+
+
+def _set_up_logging(app: Any, options: WorkerOptions) -> None:
+    """As Celery: a receiver of ``setup_logging`` does it all; else it is the worker's, or the app's own."""
+    from engine import signals
+
+    conf = app.conf
+    level = logs.level_number(conf.worker_redirect_stdouts_level, "worker_redirect_stdouts_level")
+    about = {
+        "loglevel": logging.getLevelName(options.loglevel.upper()),
+        "logfile": None,
+        "format": logs.LINE_FORMAT,
+        "colorize": conf.worker_log_color,
+    }
+    if signals.setup_logging and signals.setup_logging.send(sender=None, **about):
+        logs.take_over(hijack=False)
+        return
+    logs.take_over(conf.worker_hijack_root_logger)
+    logs.set_color(conf.worker_log_color)
+    if signals.after_setup_logger:
+        signals.after_setup_logger.send(sender=None, logger=logging.getLogger(), **about)
+    if conf.worker_redirect_stdouts:
+        redirect.install(level)
 
 
 def _preload(app: Any) -> None:
@@ -69,6 +94,7 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
             "concurrency": concurrency,
             "drain_deadline_s": drain,
             "max_crashes_per_task": conf.worker_quarantine_after,
+            "log_color": conf.worker_log_color,
         },
     }
 
@@ -117,5 +143,6 @@ def run_child(app: Any, birth: Birth) -> int:
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
         coroutines.close()
         app.close()
+        redirect.release()
         logging.shutdown()
     return code

@@ -20,6 +20,7 @@ class WorkerOptions:
     hostname: str | None = None  #: ``name@host``; ``%h`` host, ``%n`` short host, ``%d`` domain
     loglevel: str = "INFO"
     json_logs: bool = False
+    log_color: bool | None = None  #: None: on a terminal, unless NO_COLOR is set
     max_tasks_per_child: int | None = None
     max_memory_per_child_kib: int | None = None
     time_limit: float | None = None  #: hard, seconds

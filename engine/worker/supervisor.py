@@ -24,6 +24,7 @@ from engine.worker.banner import log_banner
 from engine.worker.children import Child, Children, Death, State
 from engine.worker.control import Channel
 from engine.worker.generation import Closable, Generation, GenerationState
+from engine.worker.logs import set_color
 from engine.worker.mortician import Mortician
 from engine.worker.options import MAX_CONCURRENCY, WorkerOptions
 from engine.worker.quarantine import Quarantine
@@ -143,6 +144,7 @@ class Supervisor:
         self._children.generation = generation.number
         self._options = replace(self._options, **generation.info.get("effective", {}))
         self._quarantine.max_crashes = self._options.max_crashes_per_task
+        set_color(self._options.log_color)
         self._children.concurrency = self._options.concurrency or processes.usable_cpus()
         if first:
             log_banner(generation.info, self._options, os.getpid())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -64,6 +66,40 @@ def die(key: Any) -> None:
 def die_once(key: Any) -> None:
     note("start", key)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def speak(*lines: str, end: str = "\n") -> None:
+    """Prints them, and says the same to standard error."""
+    print(*lines, end=end)
+    sys.stderr.write("".join(f"! {line}\n" for line in lines))
+    if end == "\n":
+        sys.stdout.buffer.write(b"in bytes \xc3\xa9\n")
+
+
+@app.task
+def speak_through_logging(text: str) -> None:
+    """A handler made in the task is bound to the redirected stream: its lines come back to it."""
+    logger = logging.getLogger("sample.noisy")
+    logger.addHandler(logging.StreamHandler())
+    logging.getLogger().addHandler(logging.StreamHandler())
+    logger.warning("%s", text)
+    print(text)
+    sys.stdout.flush()
+    note("stdout", sys.stdout.fileno(), sys.stdout.isatty(), sys.stdout.encoding)
+
+
+@app.task
+def fork_and_speak(text: str) -> None:
+    """The forked process has no part in the line that was begun here."""
+    print("begun", end=" ")
+    pid = os.fork()
+    if pid == 0:
+        print(text)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print("and ended")
 
 
 @app.task
