@@ -58,6 +58,7 @@ IGNORED: dict[str, str] = {
     "worker_pool_start_method": _NO_POOL,
     "worker_cancel_long_running_tasks_on_connection_loss": "a child that lost its broker finishes its task",
     "worker_enable_soft_shutdown_on_idle": "messages put off are never held by a worker",
+    "worker_lost_wait": "a child settles its tasks itself: no outcome is on its way when it is dead",
     "worker_eta_task_limit": "messages put off are never held by a worker",
     "worker_enable_prefetch_count_reduction": "a child's prefetch adapts itself",
     "worker_detect_quorum_queues": "prefetch is set per consumer, as quorum queues want it",

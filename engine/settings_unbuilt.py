@@ -16,7 +16,6 @@ UNBUILT: frozenset[str] = frozenset(
         "beat_max_loop_interval",
         "beat_schedule",
         "beat_schedule_filename",
-        "broker_connection_max_retries",
         "control_exchange",
         "control_queue_durable",
         "control_queue_exclusive",
@@ -39,12 +38,8 @@ UNBUILT: frozenset[str] = frozenset(
         "task_retry_on_worker_lost",
         "task_send_sent_event",
         "worker_deduplicate_successful_tasks",
-        "worker_direct",
         "worker_enable_remote_control",
-        "worker_lost_wait",
-        "worker_proc_alive_timeout",
         "worker_send_task_events",
-        "worker_soft_shutdown_timeout",
         "worker_state_db",
     }
 )

@@ -57,7 +57,7 @@ class Life:
         self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()
         self.was_ready = False
         max_tasks = options.max_tasks_per_child or conf.worker_max_tasks_per_child
-        self._link = Link(app, options.queues, self._control.fileno(), self._keep_waiting)
+        self._link = Link(app, options.queues, self._control.fileno(), self._keep_waiting, self._hostname)
         self._child = Child(
             self._link,
             self._slot,

@@ -16,6 +16,7 @@ from engine.transport import mask_url
 from engine.worker import logs, processes, redirect
 from engine.worker.assembly import Life
 from engine.worker.boot import become_child
+from engine.worker.link import GaveUp
 from engine.worker.options import WorkerOptions
 from engine.worker.template import Birth, failure_text
 
@@ -86,7 +87,7 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "app": app.main or type(app).__name__,
         "broker": mask_url(_text(conf.broker_read_url or conf.broker_url)),
         "results": mask_url(app.result_url) if app.result_url else None,
-        "queues": [spec.name for spec in app.topology.consume_specs(options.queues)],
+        "queues": [spec.name for spec in app.topology.consume_specs(options.queues, options.nodename())],
         "tasks": names,
         "task_count": len(names),
         "warnings": _unsupported(app),
@@ -95,6 +96,8 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
             "drain_deadline_s": drain,
             "max_crashes_per_task": conf.worker_quarantine_after,
             "log_color": conf.worker_log_color,
+            "boot_deadline_s": options.boot_deadline_s or conf.worker_proc_alive_timeout,
+            "soft_shutdown_s": conf.worker_soft_shutdown_timeout,
         },
     }
 
@@ -135,8 +138,10 @@ def run_child(app: Any, birth: Birth) -> int:
     try:
         life.live()
     except EngineError as error:
-        fatal = not life.was_ready
-        birth.control.send({"op": "failed", "text": failure_text(error), "fatal": fatal})
+        gave_up = isinstance(error, GaveUp)
+        fatal = not life.was_ready and not gave_up
+        text = str(error) if gave_up else failure_text(error)
+        birth.control.send({"op": "failed", "text": text, "fatal": fatal, "gave_up": gave_up})
         log.error("this child cannot go on: %s", error)
         code = 1
     finally:

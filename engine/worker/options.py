@@ -28,7 +28,8 @@ class WorkerOptions:
     prefetch: int | None = None  #: None: found by measuring
     pidfile: str | None = None
     drain_deadline_s: float | None = None  #: a warm stop turns cold after this
-    boot_deadline_s: float = 60.0  #: a child that has not booted by then is killed
+    boot_deadline_s: float | None = None  #: a child that has not booted by then is killed
+    soft_shutdown_s: float = 0.0  #: how long running tasks may go on after a cold stop was asked for
     deaf_after_s: float = 300.0  #: an idle child without a sign of life for so long is replaced
     max_boot_failures: int = 5  #: children dying at boot, one after the other, before the worker gives up
     max_crashes_per_task: int = 3  #: the crash that sends a task to the dead-letter queue

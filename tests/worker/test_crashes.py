@@ -121,6 +121,23 @@ def test_a_worker_whose_app_cannot_be_imported_says_why(sqlite_place: Place) -> 
     assert worker.descendants_alive() == []
 
 
+def test_a_child_that_does_not_start_is_killed(sqlite_place: Place) -> None:
+    (sqlite_place.folder / "slow_boot.py").write_text(
+        "import time\n"
+        "from tests.worker.sample_app import app\n"
+        "from engine.signals import worker_process_init\n\n"
+        "@worker_process_init.connect(weak=False)\n"
+        "def boot(**_):\n"
+        "    time.sleep(60)\n"
+    )
+    sqlite_place.environ["ENGINE_WORKER_PROC_ALIVE_TIMEOUT"] = "1"
+    worker = sqlite_place.worker(app="slow_boot:app", expects_ready=False, concurrency=1, max_boot_failures=1)
+    with worker:
+        assert worker.wait(20) == 1
+    assert ": boot, " in worker.log()
+    assert "in boot" in worker.log(), "where it hung is told"
+
+
 def test_children_that_die_at_boot_end_the_worker(sqlite_place: Place) -> None:
     (sqlite_place.folder / "fragile_app.py").write_text(
         "import os\n"

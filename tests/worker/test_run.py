@@ -211,3 +211,17 @@ def test_signals_of_the_app_come_once_where_they_belong(sqlite_place: Place) -> 
     pids = {line[2] for line in ledger.lines() if line[1] == "worker_process_init"}
     assert len(pids) == 2
     assert str(worker.pid) not in {line[2] for line in ledger.lines()}, "the supervisor runs no user code"
+
+
+def test_a_worker_reads_the_queue_of_its_own_name(place: Place) -> None:
+    """As Celery's clients address it: by exchange and routing key, or by the queue's name."""
+    place.environ["ENGINE_WORKER_DIRECT"] = "true"
+    own = f"{place.queue}@here"
+    with place.worker(concurrency=1, hostname=own) as worker:
+        assert f"queues   {place.queue}, {own}.dq2" in worker.log()
+        assert place.send("add", 1, 2, exchange="C.dq2", routing_key=own).get(timeout=20) == 3
+        assert place.send("whoami", queue=f"{own}.dq2").get(timeout=20)["queue"] == f"{own}.dq2"
+        assert place.send("whoami").get(timeout=20)["queue"] == place.queue
+    transport = place.app.open_transport()
+    transport.delete_queue(f"{own}.dq2")
+    transport.close()
