@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine import context as running
@@ -12,7 +12,7 @@ from engine.async_result import AsyncResult
 from engine.codec import Delivery, Message, TaskMessage, decode_task
 from engine.dispatch import Plan, check_arguments, encode, make_task
 from engine.ids import new_id
-from engine.message_body import unpacked
+from engine.message_body import JSON, unpacked
 from engine.model import Route
 from engine.publish_retry import NEVER, RetryPolicy
 from engine.task import Task
@@ -197,8 +197,22 @@ class AppMessages(AppTasks):
         plan = Plan.of(self.conf, route, {"serializer": serializer, "compression": compression})
         return encode(task, plan, properties)
 
-    def decode(self, delivery: Delivery) -> TaskMessage:
-        """The task of a delivery. Raises ContentDisallowed, DecodeError, MessageTooLarge."""
+    @property
+    def decode(self) -> Callable[[Delivery], TaskMessage]:
+        """Gives the task of a delivery. Raises ContentDisallowed, DecodeError, MessageTooLarge.
+
+        Plain JSON is read without a look at ``accept_content``; whether that is right is decided here, once
+        for all the messages that are read with it."""
+        from engine.serialization import accepted_types
+
+        return self._decode if JSON in accepted_types(self.conf.accept_content) else self._decode_no_json
+
+    def _decode_no_json(self, delivery: Delivery) -> TaskMessage:
+        if delivery.content_type == JSON:
+            self.loads(delivery.body, JSON, delivery.content_encoding)  # raises, with the reason
+        return self._decode(delivery)
+
+    def _decode(self, delivery: Delivery) -> TaskMessage:
         if delivery.header("compression") is None:
             return decode_task(delivery, self.loads)
         conf = self.conf

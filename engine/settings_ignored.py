@@ -25,6 +25,9 @@ IGNORED: dict[str, str] = {
     "redis_port": "give the Redis result store as result_backend='redis://...'",
     "redis_db": "give the Redis result store as result_backend='redis://...'",
     "redis_username": "give the Redis result store as result_backend='redis://...'",
+    "redis_max_connections": "a thread that reads or stores results has one connection, there is no pool",
+    "redis_retry_on_timeout": "a command that timed out is always tried again, on a new connection",
+    "redis_socket_keepalive": "TCP keepalive is always on",
     "redis_password": "give the Redis result store as result_backend='redis://...'",
     "security_*": "messages are not signed here yet",
     "beat_scheduler": "there is one scheduler, and any number of it may run",
@@ -46,6 +49,8 @@ IGNORED: dict[str, str] = {
     "result_backend_base_sleep_between_retries_ms": "the pauses between tries are the worker's own",
     "result_backend_max_sleep_between_retries_ms": "the pauses between tries are the worker's own",
     "task_allow_error_cb_on_chord_header": "error callbacks are given to tasks one by one",
+    "task_retry_on_worker_lost": "a task whose child died comes back by itself, and worker_quarantine_after "
+    "bounds how often: neither its retries nor a delay are used up",
     "task_remote_tracebacks": "tracebacks are stored as text with the result",
     "worker_agent": _NO_BOOTSTEPS,
     "worker_autoscaler": _NO_BOOTSTEPS,

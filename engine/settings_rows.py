@@ -58,7 +58,12 @@ GENERAL = _section(
         ("json",),
         "Serializers or content types that are read; all others are refused.",
     ),
-    ("result_accept_content", "list | None", None, "The same for results; None takes accept_content."),
+    (
+        "result_accept_content",
+        "list | None",
+        None,
+        "The same for results that are read; None takes accept_content.",
+    ),
     ("enable_utc", "bool", True, "Write times in UTC; False writes them in `timezone`."),
     ("timezone", "str | None", None, "Time zone of schedules, and of times written when enable_utc is off."),
     ("imports", "list", (), "Modules a worker imports before it starts."),
@@ -149,7 +154,6 @@ TASK = _section(
         None,
         "A task whose child died: True or None requeues, False fails.",
     ),
-    ("retry_on_worker_lost", "bool", False, "A task whose child died is retried as if it had raised."),
     ("always_eager", "bool", False, "delay() runs the task here and now. For tests."),
     ("eager_propagates", "bool", False, "Then, let its exceptions through."),
     ("store_eager_result", "bool", False, "Then, store its result."),
@@ -238,7 +242,7 @@ WORKER = _section(
         "deduplicate_successful_tasks",
         "bool",
         False,
-        "A redelivered task whose SUCCESS is stored is not run again.",
+        "A redelivered task whose SUCCESS is stored is not run again, unless something follows it.",
     ),
     ("enable_remote_control", "bool", True, "Answer inspect and control commands."),
     ("hijack_root_logger", "bool", True, "Set up logging for the whole process."),
@@ -304,12 +308,9 @@ BEAT = _section(
 
 REDIS = _section(
     "redis_",
-    ("max_connections", "int | None", None, "Most connections to the Redis result store.", (), 1),
     ("backend_use_ssl", "any", None, "TLS options of the Redis result store."),
     ("socket_timeout", "seconds | None", 120.0, "How long a command to it may take.", (), 0),
     ("socket_connect_timeout", "seconds | None", None, "How long connecting to it may take.", (), 0),
-    ("socket_keepalive", "bool", False, "TCP keepalive on its connections."),
-    ("retry_on_timeout", "bool", False, "Try a command again that timed out."),
 )
 
 ROWS: tuple[Row, ...] = (

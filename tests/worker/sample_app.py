@@ -13,6 +13,7 @@ from typing import Any
 from engine import signals
 from engine.app import Engine
 from engine.errors import Ignore, Reject, SoftTimeLimitExceeded
+from engine.results.base import ResultMeta
 from engine.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
 
 app = Engine(
@@ -59,6 +60,14 @@ def early(key: Any) -> None:
 def die(key: Any) -> None:
     """A poison task: it kills its child each time."""
     note("start", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(bind=True)
+def succeed_and_die(self: Any, key: Any) -> None:
+    """Its result is stored, its message not acknowledged."""
+    note("start", key)
+    app.results.store([ResultMeta(self.request.id, "SUCCESS", key)])
     os.kill(os.getpid(), signal.SIGKILL)
 
 

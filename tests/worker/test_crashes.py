@@ -172,3 +172,20 @@ def test_stacks_are_dumped_on_request(sqlite_place: Place) -> None:
         worker.send_signal(signal.SIGUSR1)
         wait_for(lambda: "in work" in worker.log(), what="the stack of the task")
         wait_for(lambda: sqlite_place.ledger.finished()["long"], what="the task to finish all the same")
+
+
+def test_a_success_that_is_stored_is_not_run_again(place: Place) -> None:
+    """The child dies between the result and the acknowledgement."""
+    place.environ["ENGINE_WORKER_DEDUPLICATE_SUCCESSFUL_TASKS"] = "true"
+    with place.worker(concurrency=1) as worker:
+        result = place.send("succeed_and_die", "once")
+        wait_for(
+            lambda: "was finished before: acknowledged" in worker.log(),
+            timeout=30,
+            what="its second delivery",
+        )
+        assert result.get(timeout=20) == "once"
+        follower = place.app.signature("tests.worker.sample_app.work", ("after",), immutable=True)
+        place.send("succeed_and_die", "followed", link=follower)
+        wait_for(lambda: place.ledger.count("start", "followed") == 2, timeout=30, what="the second run")
+    assert place.ledger.count("start", "once") == 1

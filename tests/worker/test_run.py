@@ -225,3 +225,14 @@ def test_a_worker_reads_the_queue_of_its_own_name(place: Place) -> None:
     transport = place.app.open_transport()
     transport.delete_queue(f"{own}.dq2")
     transport.close()
+
+
+def test_json_is_refused_where_it_is_not_accepted(sqlite_place: Place) -> None:
+    sqlite_place.environ["ENGINE_ACCEPT_CONTENT"] = "pickle"
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "json")
+        wait_for(lambda: sqlite_place.ready(f"{sqlite_place.queue}.dead") == 1, what="the dead letter")
+        sqlite_place.send("work", "pickled", serializer="pickle")
+        wait_for(lambda: sqlite_place.ledger.finished()["pickled"], what="the task that is accepted")
+    assert "content type not accepted: the body is json" in worker.log()
+    assert not sqlite_place.ledger.finished()["json"]
