@@ -67,10 +67,12 @@ class AppMessages(AppTasks):
             return _eagerly(task, args, kwargs, task_id, options)
         task_id = task_id or new_id()
         ignored = options.get("ignore_result")
-        if ignored is None:
-            ignored = bool(task.ignore_result) if task is not None else False
+        if ignored is None and task is not None:
+            ignored = task.ignore_result
+        if ignored is not None:  # else nobody here knows: the worker's task decides
+            ignored = bool(ignored)
         plan = self._plan(task, name, args, kwargs, options)
-        message = self._make(plan, name, task_id, args, kwargs, options, bool(ignored))
+        message = self._make(plan, name, task_id, args, kwargs, options, ignored)
         sender = self._sender(producer, options)
         if self.rpc_results and not ignored:
             self.results.prepare(task_id)
@@ -115,7 +117,7 @@ class AppMessages(AppTasks):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
-        ignored: bool,
+        ignored: bool | None,
     ) -> Message:
         call = plan.options
         request = running.current_request()

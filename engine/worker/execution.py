@@ -74,9 +74,7 @@ class Execution:
                 soft.disarm()
             outcome = _escaped(error, soft_s)
             known = job.known
-            outcome.store = (
-                known is None or (known.stores and not message.ignore_result) or known.stores_errors
-            )
+            outcome.store = known is None or known.keeps_errors(message)
         after_run(task, message, context, outcome)
         job.children = context.children_as_tuples() if context._children else None
         return outcome

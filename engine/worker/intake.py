@@ -120,7 +120,7 @@ class Intake:
             self._bury(job, outcome, "worker lost", tombstone.detail)
         elif tombstone.kind == TIME_LIMIT and job.known is not None and not job.known.acks_on_timeout:
             job.finish = DROP
-        outcome.store = job.known is None or job.known.stores or job.known.stores_errors
+        outcome.store = _keeps(job.known, job.message) or (job.known is not None and job.known.stores_errors)
         job.outcome = outcome
 
     # -- time ------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Intake:
         if expires is not None and expires <= now:
             log.info("Task %s[%s] has expired: not run", clean(message.task), clean(message.id))
             job = Job(delivery, message, known)
-            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=known is None or known.stores)
+            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=_keeps(known, message))
             announcing.expired(known.task if known is not None else None, message)
             self._settle(job)
             return False
@@ -193,6 +193,11 @@ class Intake:
         )
         self._declare_dead(queue)
         outcome.publish.append(deadletter.dead_letter(job.delivery, queue, reason, error, self._hostname))
+
+
+def _keeps(known: KnownTask | None, message: TaskMessage) -> bool:
+    """Whether a result is stored; of a task that is not known here too."""
+    return known.keeps(message) if known is not None else not message.ignore_result
 
 
 def unix_time(text: Any) -> float | None:

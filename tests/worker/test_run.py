@@ -236,3 +236,17 @@ def test_json_is_refused_where_it_is_not_accepted(sqlite_place: Place) -> None:
         wait_for(lambda: sqlite_place.ledger.finished()["pickled"], what="the task that is accepted")
     assert "content type not accepted: the body is json" in worker.log()
     assert not sqlite_place.ledger.finished()["json"]
+
+
+def test_a_call_overrules_the_tasks_ignore_result(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        asked = place.send("silent", 1, ignore_result=False)
+        assert asked.get(timeout=20) == 1
+        told = place.send("told", 0.1, ignore_result=True)
+        plain = place.send("silent", 2)
+        wait_for(lambda: place.ledger.finished()["2"], what="the last task")
+        assert worker.stop() == 0
+    store = place.app.results
+    assert store.get(plain.id) is None, "its own word holds"
+    assert store.get(told.id) is None, "not even that it started"
+    store.close()
