@@ -35,7 +35,7 @@ AWAY = (ConnectionFailed, ConnectionLost, TransportClosed)
 
 
 class GaveUp(ConnectionFailed):
-    """As many tries in a row have failed as ``broker_connection_max_retries`` allows."""
+    """As many tries in a row have failed as ``broker_connection_max_retries`` and its like allow."""
 
 
 class Link:
@@ -83,7 +83,8 @@ class Link:
     def reopen(self) -> Transport | None:
         """Connect again after a loss; None when the child is to stop. With a failover list the transport may
         be another object than before. Raises GaveUp."""
-        return self._persist(self._again, patient=True, refused_is_fatal=False)
+        patient = bool(self._app.conf.broker_connection_retry)
+        return self._persist(self._again, patient=patient, refused_is_fatal=False)
 
     def _again(self) -> Transport:
         transport = self.transport
@@ -131,8 +132,13 @@ class Link:
             try:
                 transport = connect()
             except AWAY as error:
-                if not patient or (refused_is_fatal and isinstance(error, AccessRefused)):
+                if refused_is_fatal and isinstance(error, AccessRefused):
                     raise
+                if not patient:
+                    raise GaveUp(
+                        f"no connection to the broker, and broker_connection_retry (at the start "
+                        f"broker_connection_retry_on_startup) is off: {error}"
+                    ) from error
                 if self._max_retries and retries >= self._max_retries:
                     raise GaveUp(
                         f"no connection to the broker after {retries} retries, which is what "

@@ -105,6 +105,8 @@ def configure(level: str, json_logs: bool, color: bool | None = None) -> None:
         root.handlers = [handler]
         _handler, _level = handler, _WorkersLevel(number)
         root.setLevel(_level)
+    else:
+        _handler = None
     logging.getLogger("engine").setLevel(number)
 
 

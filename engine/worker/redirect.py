@@ -38,6 +38,8 @@ _streams: list[LogStream] = []
 class LogStream(io.TextIOBase):
     """A text stream into the log. ``behind`` is the stream it stands in for, if there is one."""
 
+    mode = "w"
+
     def __init__(self, behind: TextIO | None, level: int) -> None:
         self._behind = behind
         self._level = level
@@ -71,6 +73,9 @@ class LogStream(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def reconfigure(self, **_options: Any) -> None:
+        """Accepted, for code that sets the buffering or encoding of its output: here lines are text."""
 
     def close(self) -> None:
         """Closing it only flushes: the next task may want to print."""
