@@ -69,11 +69,7 @@ class Sender:
         outcome: Exception | None
         again = False
         try:
-            if not link.has_declared(declare):
-                link.declare_all(declare)
-            outcome = link.transport.publish(
-                (message,), confirm=self.confirms, mandatory=mandatory, timeout=timeout
-            )[0]
+            outcome = link.ready(declare).publish_one(message, self.confirms, mandatory, timeout)
         except BROKEN as error:  # nothing was sent
             link.drop()
             outcome, again = error, True

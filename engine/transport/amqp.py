@@ -209,6 +209,20 @@ class AmqpTransport(Transport):
         finally:
             self._guard_again()
 
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        publisher = self._publisher
+        if (
+            publisher is not None
+            and not confirm
+            and not self._guarded
+            and self._pid == os.getpid()
+            and publisher.hand_over(message, mandatory, timeout)
+        ):
+            return None
+        return self.publish((message,), confirm=confirm, mandatory=mandatory, timeout=timeout)[0]
+
     # -- consume -------------------------------------------------------------------------------------------
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
@@ -329,8 +343,10 @@ class AmqpTransport(Transport):
     # -- while user code runs ------------------------------------------------------------------------------
 
     def guard(self) -> None:
-        if not self._guarded:
-            self._guarded = True
+        self._guarded = True
+        consumer = self._consumer
+        # a child has this one connection, and it stays guarded over many tasks: a look is enough
+        if consumer is None or self._publisher is not None or not consumer.connection.guarded:
             self._guard_again()
 
     def _guard_again(self) -> None:

@@ -94,6 +94,11 @@ class RedisSession:
         """Somebody else sent ``count`` commands on this connection."""
         self._owed.extend([on_reply] * count)
 
+    @property
+    def owed(self) -> int:
+        """How many replies are still to be read."""
+        return len(self._owed)
+
     def settle(self, timeout: float | None = None) -> None:
         """Read every reply that is owed."""
         while self._owed:

@@ -196,7 +196,8 @@ class Child:
         known, message = job.known, job.message
         if known is None:
             return
-        self._prepare(job, known)
+        if not known.pace.short or known.careful or self._flusher.parked:
+            self._prepare(job, known)
         hard_s = known.hard_s if message.time_limit is None else float(message.time_limit)
         soft_s = known.soft_s if message.soft_time_limit is None else float(message.soft_time_limit)
         start = time.monotonic()
@@ -205,19 +206,17 @@ class Child:
         self._slot.begin(message.id.encode("utf-8", "replace"), known.name_bytes, start, deadline, phase)
         self.task_deadline_mono_s = deadline
         self.task_started_mono_s = start
-        transport, gate = self.transport, self.gate
-        transport.guard()
+        gate = self.gate
+        self.transport.guard()
         gate.release()
-        outcome = self._execution.run(job, known.task, soft_s)
+        job.outcome = outcome = self._execution.run(job, known.task, soft_s)
         gate.acquire()
         self.task_started_mono_s = 0.0
         end = time.monotonic()
         self._slot.phase(scoreboard.SETTLING)
-        job.outcome = outcome
         if outcome.state != "SUCCESS":
             self._note_failure(job, known)
         self._settler.add(job, end)
-        transport.unguard()
         self._account(job, known, end - start, end)
 
     def _prepare(self, job: Job, known: KnownTask) -> None:
@@ -296,14 +295,12 @@ class Child:
         return bool(self._buffer) or (self._pushes and self._consuming and self._prefetch.value > 1)
 
     def settle_beside(self) -> None:
-        self.transport.unguard()
         try:
             self._settler.settle()
         finally:
             self.transport.guard()
 
     def hand_back_beside(self) -> None:
-        self.transport.unguard()
         try:
             self._hand_back()
         finally:

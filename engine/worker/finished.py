@@ -23,7 +23,7 @@ _KEY = struct.Struct(f"{KEY_BYTES}s")
 
 def key_of(task_id: str, retries: int) -> bytes:
     """The key of one attempt; b"" for an id too long to be remembered."""
-    raw = b"%s/%d;" % (task_id.encode("utf-8", "replace"), retries)
+    raw = f"{task_id}/{retries};".encode("utf-8", "replace")
     return raw.ljust(KEY_BYTES) if len(raw) <= KEY_BYTES else b""
 
 

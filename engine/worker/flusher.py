@@ -7,8 +7,8 @@ hands back the latter after 50 ms, so that idle siblings get them. It also notic
 while a task runs, and from then on enforces the hard time limit itself.
 
 One lock, the **gate**, covers all use of the transport: the main thread holds it except around user code. So
-this thread can only get it while a task runs, and then the transport's native keepalive must be told to pause
-(``unguard``). Parked, the thread sleeps in one ``poll``: it costs nothing until it is needed.
+this thread can only get it while a task runs, and must leave the transport guarded again. Parked, the thread
+sleeps in one ``poll``: it costs nothing until it is needed.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ class KnownTask:
         "acks_early",
         "acks_on_failure",
         "acks_on_timeout",
+        "careful",
         "hard_s",
         "name",
         "name_bytes",
@@ -49,6 +50,7 @@ class KnownTask:
         self.stores = not getattr(task, "ignore_result", False)
         self.stores_errors = bool(getattr(task, "store_errors_even_if_ignored", False))
         self.track_started = bool(getattr(task, "track_started", False))
+        self.careful = self.acks_early or self.track_started  #: something has to happen before each run
 
     def keeps(self, message: TaskMessage) -> bool:
         """Whether the result of this call is stored: its own word counts before the task's."""
