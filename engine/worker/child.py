@@ -232,7 +232,7 @@ class Child:
         if known.acks_early:
             self.transport.ack([job.delivery])
             job.finish = NOTHING
-        if known.track_started:
+        if known.track_started and known.keeps(job.message):
             self._settler.store_now([started(job, self._execution.hostname, self._pid)])
 
     def _note_failure(self, job: Job, known: KnownTask) -> None:

@@ -5,7 +5,8 @@ imports the app (templates do, see `engine.worker.template`) and opens nothing b
 
 Stopping: SIGTERM or a first SIGINT is *warm*: children take nothing new, finish their task, settle it, hand
 back the rest. A second one, SIGQUIT or the drain deadline is *cold*: tasks are killed with everything they
-started; unacknowledged messages go back to their queues. SIGHUP loads new code; SIGUSR1 dumps all stacks.
+started; unacknowledged messages go back to their queues. With ``worker_soft_shutdown_timeout`` these signals
+leave them so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from engine.worker.banner import log_banner
 from engine.worker.children import Child, Children, Death, State
 from engine.worker.control import Channel
 from engine.worker.generation import Closable, Generation, GenerationState
+from engine.worker.logs import set_color
 from engine.worker.mortician import Mortician
 from engine.worker.options import MAX_CONCURRENCY, WorkerOptions
 from engine.worker.quarantine import Quarantine
@@ -37,6 +39,7 @@ _TICK_S = 0.25
 #: between the cold stop's word and the kill: enough for a child between two tasks to settle
 _QUIT_GRACE_S = 0.2
 _TEMPLATE_RETRY_S = 5.0
+_BOOT_DEADLINE_S = 60.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1  #: the app could not be loaded, or children die at boot
@@ -143,6 +146,7 @@ class Supervisor:
         self._children.generation = generation.number
         self._options = replace(self._options, **generation.info.get("effective", {}))
         self._quarantine.max_crashes = self._options.max_crashes_per_task
+        set_color(self._options.log_color)
         self._children.concurrency = self._options.concurrency or processes.usable_cpus()
         if first:
             log_banner(generation.info, self._options, os.getpid())
@@ -205,10 +209,20 @@ class Supervisor:
                 self._broadcast({"op": "buried", "id": message["id"]})
             elif op == "failed":
                 child.error = message["text"]
-                if message.get("fatal") and not self._announced:
+                without_broker = message.get("gave_up") and not self._connected_beside(child)
+                if without_broker or (message.get("fatal") and not self._announced):
                     self._give_up(message["text"])
         if channel.eof:
             self._forget(channel)
+
+    def _connected_beside(self, child: Child) -> bool:
+        """Whether another child has what this one has not: a connection to the broker."""
+        for other in self._children:
+            view = self._scoreboard.slot(other.slot).read()
+            known = view is not None and other.state is not State.STARTING
+            if other is not child and view is not None and known and view.phase != scoreboard.RECONNECTING:
+                return True
+        return False
 
     def _forget(self, channel: Channel) -> None:
         """Stop listening; doing it twice is no error (both may be due in one round of the loop)."""
@@ -282,9 +296,10 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in (signal.SIGTERM, signal.SIGINT):
-                self._stop(cold=self._children.stopping and number == signal.SIGINT)
+                cold = self._children.stopping and number == signal.SIGINT
+                self._stop(cold, self._options.soft_shutdown_s)
             elif number == signal.SIGQUIT:
-                self._stop(cold=True)
+                self._stop(True, self._options.soft_shutdown_s)
             elif number == signal.SIGHUP:
                 self._reload()
             elif number == signal.SIGUSR1:
@@ -306,7 +321,8 @@ class Supervisor:
                 stack = recorder.ask(child.pid, link.recorder_fd)
                 log.warning("stacks of child %d:\n%s", child.pid, stack or "(it does not answer)")
 
-    def _stop(self, cold: bool) -> None:
+    def _stop(self, cold: bool, grace_s: float = 0.0) -> None:
+        """``grace_s``: how long tasks may go on after the first word of a cold stop."""
         now = time.monotonic()
         if not self._children.stopping:
             self._children.stopping = True
@@ -318,9 +334,15 @@ class Supervisor:
                 self._forget(self._loading.channel)
                 self._loading.kill()
                 self._loading = None
-        if cold and not self._cold:
+        if cold:
+            grace_s = 0.0 if self._cold else grace_s
+            drained_mono_s = self._stop_deadline_mono_s
             self._cold = True
-            self._stop_deadline_mono_s = now + _QUIT_GRACE_S
+            self._stop_deadline_mono_s = now + max(grace_s, _QUIT_GRACE_S)
+            if grace_s:
+                if drained_mono_s is not None:
+                    self._stop_deadline_mono_s = min(drained_mono_s, self._stop_deadline_mono_s)
+                log.warning("running tasks have %g s to end, or until the next SIGINT or SIGQUIT", grace_s)
         for child in self._children:
             self._drain(child, scoreboard.QUIT if self._cold else scoreboard.DRAIN)
 
@@ -370,7 +392,8 @@ class Supervisor:
         view = slot.read()
         if view is not None and view.done and now - (child.ready_mono_s or now) > 1.0:
             self._children.proven()
-        verdict = judge(child, view, now, self._options.boot_deadline_s, self._options.deaf_after_s)
+        boot_deadline_s = self._options.boot_deadline_s or _BOOT_DEADLINE_S
+        verdict = judge(child, view, now, boot_deadline_s, self._options.deaf_after_s)
         if verdict is None:
             return
         stack = recorder.ask(child.pid, link.recorder_fd)

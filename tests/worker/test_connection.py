@@ -68,6 +68,33 @@ def test_a_worker_without_its_broker_can_be_stopped(server: Any, tmp_path: Path,
     assert worker.descendants_alive() == []
 
 
+def test_a_worker_gives_up_after_so_many_retries(server: Any, tmp_path: Path, unique: str) -> None:
+    place = _place(server, tmp_path, unique)
+    place.environ["ENGINE_BROKER_CONNECTION_MAX_RETRIES"] = "3"
+    with place.worker() as worker:
+        place.send("add", 1, 1).get(timeout=20)
+        place.app.close()
+        server.kill()
+        assert worker.wait(30) == 1, "lost"
+    assert "stopping: no connection to the broker after 3 retries" in worker.log()
+    assert worker.descendants_alive() == []
+    with place.worker(expects_ready=False) as worker:
+        assert worker.wait(30) == 1, "not there at the start"
+    assert "no connection to the broker after 3 retries" in worker.log()
+
+
+def test_a_worker_that_is_not_to_connect_again_ends(server: Any, tmp_path: Path, unique: str) -> None:
+    place = _place(server, tmp_path, unique)
+    place.environ["ENGINE_BROKER_CONNECTION_RETRY"] = "false"
+    with place.worker() as worker:
+        place.send("add", 1, 1).get(timeout=20)
+        place.app.close()
+        server.kill()
+        assert worker.wait(30) == 1
+    assert "stopping: no connection to the broker, and broker_connection_retry" in worker.log()
+    assert worker.descendants_alive() == []
+
+
 @pytest.mark.amqp
 def test_connections_closed_by_the_broker_while_a_task_runs(tmp_path: Path, unique: str) -> None:
     """The task finishes, its result is stored, and its second delivery is not run."""
