@@ -212,6 +212,8 @@ class Child:
         gate.acquire()
         self.task_started_mono_s = 0.0
         end = time.monotonic()
+        if end - start >= _RECEIVE_S:  # in no task, but not deaf: the last sign of life is that old
+            self.sign_of_life()
         self._slot.phase(scoreboard.SETTLING)
         job.outcome = outcome
         if outcome.state != "SUCCESS":
