@@ -25,7 +25,7 @@ from engine.worker.execution import Execution
 from engine.worker.fate import Fate
 from engine.worker.flusher import Flusher
 from engine.worker.intake import Intake
-from engine.worker.job import ACK, NOTHING, Job, KnownTask, finish_of
+from engine.worker.job import ACK, NOTHING, REQUEUE, Job, KnownTask, finish_of
 from engine.worker.link import Link
 from engine.worker.outcomes import started
 from engine.worker.prefetch import Prefetch
@@ -241,6 +241,8 @@ class Child:
     def _note_failure(self, job: Job, known: KnownTask) -> None:
         if job.finish == ACK:
             job.finish = finish_of(job.outcome, known)
+            if job.finish == REQUEUE:
+                self._fate.sent_back([job.delivery])
         if job.outcome.state == "FAILURE":
             self._failed += 1
 
@@ -323,6 +325,7 @@ class Child:
         returned = [one for one in claimed if (one.delivery_count or 0) < _MOST_RETURNS]
         self._buffer.extend(kept)
         if returned:
+            self._fate.sent_back(returned)
             transport.nack(returned, requeue=True)
 
     # -- losing the connection, and stopping -----------------------------------------------------------
@@ -331,6 +334,7 @@ class Child:
         """The connection broke: what is finished gets safe, then connect again. False when stopping."""
         log.error("lost the connection to the broker: %s", error)
         self._slot.phase(scoreboard.RECONNECTING)
+        self._fate.sent_back(self._buffer)
         self._buffer.clear()
         self._consuming = False
         for job in self._settler.pending:
@@ -356,6 +360,7 @@ class Child:
                 claimed = [*self._buffer, *self.transport.receive(0)]
                 self._settler.settle()
                 if claimed:
+                    self._fate.sent_back(claimed)
                     self.transport.nack(claimed, requeue=True)
             else:
                 self._settler.settle()

@@ -247,6 +247,9 @@ class Supervisor:
         view = slot.read()
         done = view.done if view is not None else 0
         _, death = self._children.died(child.slot, code, time.monotonic(), done)
+        if view is not None and scoreboard.is_running(view.phase):
+            # it did not finish, whatever an earlier message of its id did
+            self._scoreboard.finished.forget_task(2 * self._children.concurrency + 2, view.task_id)
         self._mortician.bury(child, death, code, view, self._children.stopping)
         slot.clear()  # after the verdict was sent: siblings look here first, then at their messages
         failures = self._children.boot_failures_in_a_row
