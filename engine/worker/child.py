@@ -80,6 +80,8 @@ class Child:
         self._longest_s = 0.0
         self._batch = 1
         self._consuming = False
+        self._ahead = False  # the broker may push more than the running task's message
+        self._acks_early = False
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
         self._log = TaskLog()
@@ -142,6 +144,8 @@ class Child:
         """Start to consume, or consume with another prefetch."""
         self._link.consume(self._prefetch.value)
         self._batch = max(1, min(_MOST_PENDING, self._prefetch.value // 3))
+        # AMQP counts the prefetch for each queue, and no longer what was acknowledged before its run
+        self._ahead = self._prefetch.value > 1 or len(self._link.names) > 1 or self._acks_early
         if not self._consuming:
             self._consuming = True
             self.on_ready()
@@ -205,6 +209,8 @@ class Child:
         self._slot.begin(message.id.encode("utf-8", "replace"), known.name_bytes, start, deadline, phase)
         self.task_deadline_mono_s = deadline
         self.task_started_mono_s = start
+        if deadline or self._settler.pending or self.has_claimed():
+            self._flusher.watch()
         transport, gate = self.transport, self.gate
         transport.guard()
         gate.release()
@@ -230,11 +236,10 @@ class Child:
                 self._settle(time.monotonic())
             if pace.long and self._buffer:
                 self._hand_back()
-        if self._settler.pending or known.hard_s or self.has_claimed():
-            self._flusher.watch()
         if known.acks_early:
             self.transport.ack([job.delivery])
             job.finish = NOTHING
+            self._acks_early = self._ahead = True
         if known.track_started:
             self._settler.store_now([started(job, self._execution.hostname, self._pid)])
 
@@ -297,7 +302,7 @@ class Child:
 
     def has_claimed(self) -> bool:
         """Messages wait here, or may wait unseen in the socket: a broker that pushes fills the prefetch."""
-        return bool(self._buffer) or (self._pushes and self._consuming and self._prefetch.value > 1)
+        return bool(self._buffer) or (self._pushes and self._consuming and self._ahead)
 
     def settle_beside(self) -> None:
         self.transport.unguard()

@@ -54,7 +54,7 @@ class Host(Protocol):
 
 
 class Flusher:
-    """The thread. ``watch`` is called by the main thread before a task, when there is something to watch."""
+    """The thread. ``watch`` is called by the main thread when a task has its start, and something waits."""
 
     def __init__(self, host: Host, control_fd: int, name: str = "engine-flusher") -> None:
         self._host = host
@@ -113,6 +113,8 @@ class Flusher:
                 if idle_steps > 3:
                     idle_steps = 0
                     self.parked = True
+                    if self._step(time.monotonic()):  # a task was started that still saw us awake
+                        self.parked = False
 
     def _patience_ms(self) -> int | None:
         if not self.parked:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.worker.conftest import Place
 from tests.worker.harness import wait_for
@@ -41,6 +47,52 @@ def test_waiting_neighbours_are_handed_to_idle_siblings(place: Place) -> None:
         assert not place.ledger.finished()["first"], "none of them waited for the first"
         assert worker.stop() == 0
     assert set(place.ledger.finished().values()) == {1}
+
+
+def test_a_message_of_another_queue_does_not_wait_behind_a_long_task(place: Place) -> None:
+    """A broker that pushes counts the prefetch for each queue: one of each may come to a busy child."""
+    other = f"{place.queue}-other"
+    with place.worker(concurrency=2, prefetch=1, queues=(place.queue, other)) as worker:
+        place.send("work", "first", 4)
+        wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
+        for number in range(4):
+            place.send("work", number, queue=other)
+        wait_for(lambda: len(place.ledger.finished()) == 4, timeout=3, what="the other queue's")
+        assert worker.stop() == 0
+
+
+def test_a_task_that_is_acknowledged_early_lets_nobody_wait_behind_it(place: Place) -> None:
+    with place.worker(concurrency=2, prefetch=1) as worker:
+        place.send("early_work", "first", 4)
+        wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
+        for number in range(4):
+            place.send("work", number)
+        wait_for(lambda: len(place.ledger.finished()) == 4, timeout=3, what="the others")
+        assert worker.stop() == 0
+
+
+@pytest.mark.amqp
+def test_a_task_whose_start_is_told_slowly_is_watched(rabbitmq: Any, tmp_path: Path, unique: str) -> None:
+    results = tmp_path / "results.db"
+    place = Place(rabbitmq.url, f"sqlite:///{results}", unique, tmp_path)
+    with place.worker(concurrency=2, prefetch=20) as worker:
+        place.send("add", 1, 1).get(timeout=10)
+        place.send("work", "first", 1.5)
+        wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
+        line = os.open(f"{results}-writer", os.O_RDWR)
+        try:
+            fcntl.flock(line, fcntl.LOCK_EX)
+            with place.app.batch() as box:
+                told = place.send("told", 4, producer=box)
+                for number in range(3):
+                    place.send("work", number, producer=box)
+            time.sleep(0.5)  # for so long the store takes no word of its start
+        finally:
+            os.close(line)
+        wait_for(lambda: len(place.ledger.finished()) == 4, timeout=3, what="the ones behind it")
+        assert told.get(timeout=10) == "done"
+        assert worker.stop() == 0
+    place.close()
 
 
 def test_outcomes_of_a_full_buffer_are_settled_in_batches(place: Place) -> None:
