@@ -107,9 +107,13 @@ class RedisSession:
     def ask(self, *commands: bytes, timeout: float | None = None) -> list[Any]:
         """Send packed commands, one reply each; error replies are returned as values."""
         owed = len(self._owed)
-        self.wire.send(b"".join(commands))
-        self._settle(owed, timeout)  # what these ask again is answered after our commands
-        return self.wire.replies(len(commands), timeout)
+        try:
+            self.wire.send(b"".join(commands))
+            self._settle(owed, timeout)  # what these ask again is answered after our commands
+            return self.wire.replies(len(commands), timeout)
+        except BaseException:  # a signal handler's, perhaps between two of these lines
+            self.wire.abandon()
+            raise
 
     def command(self, *words: Word) -> Any:
         """One command. Raises TransportError for an error reply."""
