@@ -10,6 +10,7 @@ between two tasks. What was claimed and not started goes back to its queue.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -344,7 +345,8 @@ class Child:
         self._consuming = False
         for job in self._settler.pending:
             job.finish = NOTHING
-        self._settler.settle()
+        with contextlib.suppress(ConnectionLost, TransportClosed):  # what could not be stored is put back:
+            self._settler.settle()  # it comes again anyway
         transport = self._link.reopen()
         if transport is None:
             return False

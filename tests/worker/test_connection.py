@@ -111,3 +111,23 @@ def test_result_store_away(rabbitmq: RabbitMQ, tmp_path: Path, unique: str) -> N
     finally:
         place.close()
         store.stop()
+
+
+def test_results_and_broker_gone_together(tmp_path: Path, unique: str) -> None:
+    """Both in one Redis, for longer than a result is tried: the child waits for it."""
+    server = Redis(tmp_path / "server")
+    server.start()
+    place = Place(server.url, server.url, unique, tmp_path)
+    with place.worker(concurrency=1, prefetch=20) as worker:
+        place.send("work", "one", 1)
+        wait_for(lambda: place.ledger.count("start", "one"), what="the task to start")
+        server.kill()
+        wait_for(lambda: "could not be stored" in worker.log(), timeout=40, what="the store to be given up")
+        wait_for(lambda: "no connection to the broker" in worker.log(), what="the child to wait")
+        assert "died" not in worker.log()
+        server.start()
+        place.send("work", "two")
+        wait_for(lambda: place.ledger.finished()["two"], timeout=40, what="the next task")
+        assert worker.stop() == 0
+    place.close()
+    server.stop()
