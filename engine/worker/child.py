@@ -306,18 +306,21 @@ class Child:
         return bool(self._buffer) or (self._pushes and self._consuming and self._ahead)
 
     def settle_beside(self) -> None:
-        self.transport.unguard()
-        try:
-            self._settler.settle()
-        finally:
-            self.transport.guard()
+        self._beside(self._settler.settle)
 
     def hand_back_beside(self) -> None:
-        self.transport.unguard()
+        self._beside(self._hand_back)
+
+    def _beside(self, act: Callable[[], None]) -> None:
+        """What fails half-way is neither pending nor settled: only a new connection brings it again."""
+        transport = self.transport
+        transport.unguard()
         try:
-            self._hand_back()
-        finally:
-            self.transport.guard()
+            act()
+        except BaseException:
+            transport.abandon()
+            raise
+        transport.guard()
 
     def _hand_back(self) -> None:
         """Give back what was claimed and not started. Consuming is cancelled first: else the broker would

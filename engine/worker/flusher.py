@@ -146,7 +146,7 @@ class Flusher:
             if hoarding:
                 self._host.hand_back_beside()
         except Exception:
-            log.exception("settling beside a running task failed; the main thread goes on with it")
+            log.exception("settling beside a running task failed: the connection is opened anew after it")
 
     def _enforce_hard_limit(self) -> None:
         deadline = self._host.task_deadline_mono_s

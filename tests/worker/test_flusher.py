@@ -8,10 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
+from engine.model import QueueState
 from tests.worker.conftest import Place
 from tests.worker.harness import wait_for
+
+
+def _empty(state: QueueState) -> bool:
+    return state.ready == state.unacked == 0
 
 
 def test_a_finished_task_is_told_while_its_neighbour_runs_long(place: Place) -> None:
@@ -93,6 +99,31 @@ def test_a_task_whose_start_is_told_slowly_is_watched(rabbitmq: Any, tmp_path: P
         assert told.get(timeout=10) == "done"
         assert worker.stop() == 0
     place.close()
+
+
+def test_what_could_not_be_settled_beside_a_long_task_comes_again(sqlite_place: Place) -> None:
+    """The file is broken for a moment; its claims must not stay with a child that has forgotten them."""
+    place = sqlite_place
+    with place.worker(concurrency=1, prefetch=20) as worker:
+        place.send_many("work", range(60))
+        wait_for(lambda: len(place.ledger.finished()) == 60, what="the task to be known as short")
+        transport = place.app.open_transport()
+        wait_for(lambda: transport.queue_state(place.queue).unacked == 0, what="all to be settled")
+        file = apsw.Connection(str(place.folder / "broker.db"))
+        file.set_busy_timeout(5000)
+        file.execute(
+            "CREATE TRIGGER broken BEFORE DELETE ON messages BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+        with place.app.batch() as box:
+            place.send("work", "short", producer=box)
+            place.send("work", "long", 2, producer=box)
+        wait_for(lambda: "beside a running task failed" in worker.log(), what="the failure")
+        file.execute("DROP TRIGGER broken")
+        file.close()
+        wait_for(lambda: place.ledger.finished()["long"], what="the long one")
+        wait_for(lambda: _empty(transport.queue_state(place.queue)), timeout=5, what="all to be settled")
+        transport.close()
+        assert worker.stop() == 0
 
 
 def test_outcomes_of_a_full_buffer_are_settled_in_batches(place: Place) -> None:
