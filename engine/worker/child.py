@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -41,8 +42,8 @@ _MOST_PENDING = 128
 _RECOVER_IDLE_S = 1.0
 _RECOVER_BUSY_S = 3.0
 _MEMORY_EVERY_S = 0.05
-#: a delivery of a counting broker (quorum queues) that was given back so often already is kept: each return
-#: counts towards the queue's delivery limit
+#: a delivery of a counting broker that pushes (quorum queues) and that was given back so often already is
+#: kept: each return counts towards the queue's delivery limit
 _MOST_RETURNS = 3
 
 
@@ -83,6 +84,7 @@ class Child:
         self._consuming = False
         self._ahead = False  # the broker may push more than the running task's message
         self._acks_early = False
+        self._keeps = False  #: what is in the buffer is what was not handed back
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
         self._log = TaskLog()
@@ -176,6 +178,7 @@ class Child:
 
     def _intake_batch(self, deliveries: Sequence[Delivery]) -> None:
         self._buffer.extend(deliveries)
+        self._keeps = False
         self._fate.next_batch()
 
     def _between_batches(self, now: float) -> None:
@@ -235,7 +238,7 @@ class Child:
         if not pace.short:
             if self._settler.pending:
                 self._settle(time.monotonic())
-            if pace.long and self._buffer:
+            if pace.long and self._buffer and not self._keeps:
                 self._hand_back()
         if known.acks_early:
             self.transport.ack([job.delivery])
@@ -303,7 +306,7 @@ class Child:
 
     def has_claimed(self) -> bool:
         """Messages wait here, or may wait unseen in the socket: a broker that pushes fills the prefetch."""
-        return bool(self._buffer) or (self._pushes and self._consuming and self._ahead)
+        return (bool(self._buffer) and not self._keeps) or (self._pushes and self._consuming and self._ahead)
 
     def settle_beside(self) -> None:
         self._beside(self._settler.settle)
@@ -330,9 +333,11 @@ class Child:
         self._consuming = False
         claimed = [*self._buffer, *transport.receive(0)]
         self._buffer.clear()
-        kept = [one for one in claimed if (one.delivery_count or 0) >= _MOST_RETURNS]
-        returned = [one for one in claimed if (one.delivery_count or 0) < _MOST_RETURNS]
+        most = _MOST_RETURNS if self._pushes else math.inf
+        kept = [one for one in claimed if (one.delivery_count or 0) >= most]
+        returned = [one for one in claimed if (one.delivery_count or 0) < most]
         self._buffer.extend(kept)
+        self._keeps = True
         if returned:
             self._fate.sent_back(returned)
             transport.nack(returned, requeue=True)

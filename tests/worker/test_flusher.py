@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,17 @@ from typing import Any
 import apsw
 import pytest
 
-from engine.model import QueueState
+from engine.model import QueueSpec, QueueState
 from tests.worker.conftest import Place
 from tests.worker.harness import wait_for
+
+
+def _switches(pid: int) -> int:
+    """How often the threads of a process have gone to sleep."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/status")
+    return sum(
+        int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", task.read_text(), re.M)[1]) for task in tasks
+    )
 
 
 def _empty(state: QueueState) -> bool:
@@ -124,6 +133,47 @@ def test_what_could_not_be_settled_beside_a_long_task_comes_again(sqlite_place: 
         wait_for(lambda: _empty(transport.queue_state(place.queue)), timeout=5, what="all to be settled")
         transport.close()
         assert worker.stop() == 0
+
+
+def test_what_was_given_back_often_goes_to_an_idle_sibling_too(sqlite_place: Place) -> None:
+    """An SQLite file counts deliveries, and sets no limit to them."""
+    place = sqlite_place
+    place.send("work", "first", 4)
+    place.send("work", "second")
+    file = apsw.Connection(str(place.folder / "broker.db"))
+    file.execute("UPDATE messages SET deliveries = 3")
+    file.close()
+    with place.worker(concurrency=2, prefetch=20) as worker:
+        wait_for(lambda: place.ledger.finished()["second"], what="the one behind it")
+        assert not place.ledger.finished()["first"]
+        assert worker.stop() == 0
+
+
+@pytest.mark.amqp
+def test_what_was_given_back_often_is_kept_in_peace(rabbitmq: Any, tmp_path: Path, unique: str) -> None:
+    """A quorum queue limits deliveries: it waits behind the long task, which costs no CPU."""
+    place = Place(rabbitmq.url, None, unique, tmp_path)
+    transport = place.app.open_transport()
+    transport.declare(QueueSpec(unique, arguments={"x-queue-type": "quorum"}))
+    place.send("work", "first", 3)
+    place.send("work", "second")
+    for _ in range(3):
+        transport.consume([unique], 10)
+        taken: list[Any] = []
+        wait_for(lambda held=taken: held.extend(transport.receive(0.1)) or len(held) == 2, what="both")
+        transport.cancel()
+        transport.nack(taken, requeue=True)
+    transport.close()
+    with place.worker(concurrency=1, prefetch=20) as worker:
+        wait_for(lambda: place.ledger.count("start", "first"), what="the long one to start")
+        [child] = worker.children()
+        time.sleep(0.5)  # what is done 50 ms after the start is done
+        before = _switches(child.pid)
+        time.sleep(1)
+        assert _switches(child.pid) - before < 30, "its threads sleep"
+        wait_for(lambda: place.ledger.finished()["second"], what="the one behind it")
+        assert worker.stop() == 0
+    place.close()
 
 
 def test_outcomes_of_a_full_buffer_are_settled_in_batches(place: Place) -> None:
