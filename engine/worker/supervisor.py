@@ -66,6 +66,7 @@ class Supervisor:
         self._mortician = Mortician(self._quarantine, self._broadcast)
         self._generation: Generation | None = None
         self._loading: Generation | None = None
+        self._retired: list[Generation] = []  #: told to end; they may still tell of a child they forked
         self._numbers = 0
         self._announced = False
         self._exit_code = EXIT_OK
@@ -110,7 +111,7 @@ class Supervisor:
         self._numbers += 1
         ours: list[Closable] = [self._inbox, self._selector]
         ours += [link.channel for link in self._links.values()]
-        ours += [g.channel for g in (self._generation, self._loading) if g is not None]
+        ours += [g.channel for g in (self._generation, self._loading, *self._retired) if g is not None]
         generation = Generation.fork(
             self._numbers, self._app_path, self._options, self._scoreboard, self._entry_module, ours
         )
@@ -152,6 +153,12 @@ class Supervisor:
 
     def _on_template_gone(self, generation: Generation) -> None:
         self._forget(generation.channel)
+        if generation in self._retired:
+            self._retired.remove(generation)
+        for child in self._children:
+            if child.generation == generation.number and not child.pid:  # it was on order, and never comes
+                child.killed_for = "its template is gone"
+                self._on_death(child, 1)
         error = generation.error or "its process died while it imported the app"
         if generation is self._loading:
             self._loading = None
@@ -166,7 +173,7 @@ class Supervisor:
 
     def _retire(self, generation: Generation) -> None:
         generation.channel.send({"op": "stop"})
-        self._forget(generation.channel)
+        self._retired.append(generation)
 
     # -- children: start -------------------------------------------------------------------------------
 
