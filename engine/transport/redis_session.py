@@ -21,8 +21,12 @@ logger = logging.getLogger("engine.transport.redis")
 Word = bytes | str | int | float
 OnReply = Callable[[Any], None]
 
-#: error replies after which this connection is of no use: another server has to be found
-_GONE = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH")
+#: error replies after which this connection is of no use: another server has to be found, or this
+#: one to get well (MISCONF: it cannot write its snapshot; NOREPLICAS: min-replicas-to-write; BUSY: an endless script)
+_GONE = (
+    *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH"),
+    *("MISCONF", "NOREPLICAS", "BUSY "),
+)
 
 _warned_policies: set[str] = set()
 
@@ -129,7 +133,8 @@ class RedisSession:
     def run_later(
         self, script: Script, keys: Sequence[Word], args: Sequence[Word], on_reply: OnReply
     ) -> None:
-        """One script, its reply read later. An error reply is logged, ``on_reply`` not called."""
+        """One script, its reply read later. An error reply ends the connection: else nobody would give back
+        what was claimed over it."""
 
         def look(answer: Any) -> None:
             if self.is_missing(answer):
@@ -137,7 +142,8 @@ class RedisSession:
                 self._owed.append(lambda loaded: None)
                 self.run_later(script, keys, args, on_reply)
             elif self.wire.is_error(answer):
-                logger.error("Redis at %s refused a script: %s", self.wire.address, answer)
+                self.wire.abandon()
+                raise ConnectionLost(f"Redis at {self.wire.address} refused a script: {answer}")
             else:
                 on_reply(answer)
 
@@ -152,7 +158,7 @@ class RedisSession:
         if not self.wire.is_error(answer):
             return answer
         text = str(answer)
-        if text.startswith(_GONE):
+        if text.startswith(_GONE) or any(f" -{code}" in text for code in _GONE):  # the latter before Redis 7
             self.wire.abandon()
             raise ConnectionLost(f"Redis at {self.wire.address} cannot serve us any more: {text}")
         raise TransportError(f"Redis at {self.wire.address} refused a command: {text}")
