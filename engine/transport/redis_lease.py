@@ -1,6 +1,6 @@
 """Keeps an owner's lease alive while user code runs and nobody reads the connection.
 
-Over a plain socket the native keepalive thread writes a renewal (one EVALSHA, prepared) on the connection
+Over a plain socket the native keepalive thread writes a renewal (one EVAL, prepared) on the connection
 itself, so a C call that holds the GIL for an hour loses nothing; the replies are read afterwards. Over TLS
 the socket is Python's, so a Python thread renews on a connection of its own: there a C call that holds the
 GIL for longer than the lease loses its claims, which are then run again elsewhere.
@@ -86,8 +86,7 @@ class ThreadLease:
             try:
                 wire = wire or self._connected()
                 wire.send(self._renewal)
-                if wire.is_error(wire.reply()):
-                    wire.call("SCRIPT", "LOAD", RENEW.source)
+                wire.reply()
             except TransportError as error:
                 logger.warning("the lease could not be renewed: %s", error)
                 wire = None
@@ -101,4 +100,5 @@ class ThreadLease:
 
 
 def renewal_of(owners: str, claims: str, unacked_index: str, token: str, lease_s: float) -> bytes:
-    return pack("EVALSHA", RENEW.sha, 3, owners, claims, unacked_index, token, lease_s)
+    # not EVALSHA: the scripts may be flushed while nobody reads the answers
+    return pack("EVAL", RENEW.source, 3, owners, claims, unacked_index, token, lease_s)
