@@ -21,8 +21,8 @@ logger = logging.getLogger("engine.transport.redis")
 Word = bytes | str | int | float
 OnReply = Callable[[Any], None]
 
-#: error replies after which this connection is of no use: another server has to be found, or this
-#: one to get well (MISCONF: it cannot write its snapshot; NOREPLICAS: min-replicas-to-write; BUSY: an endless script)
+#: error replies after which this connection is of no use: another server has to be found, or this one has to
+#: recover (MISCONF: it cannot save; NOREPLICAS: too few follow it; BUSY: an endless script)
 _GONE = (
     *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH"),
     *("MISCONF", "NOREPLICAS", "BUSY "),
