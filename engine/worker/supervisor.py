@@ -69,6 +69,7 @@ class Supervisor:
         self._mortician = Mortician(self._quarantine, self._broadcast)
         self._generation: Generation | None = None
         self._loading: Generation | None = None
+        self._retired: list[Generation] = []  #: told to end; they may still tell of a child they forked
         self._numbers = 0
         self._announced = False
         self._exit_code = EXIT_OK
@@ -113,7 +114,7 @@ class Supervisor:
         self._numbers += 1
         ours: list[Closable] = [self._inbox, self._selector]
         ours += [link.channel for link in self._links.values()]
-        ours += [g.channel for g in (self._generation, self._loading) if g is not None]
+        ours += [g.channel for g in (self._generation, self._loading, *self._retired) if g is not None]
         generation = Generation.fork(
             self._numbers, self._app_path, self._options, self._scoreboard, self._entry_module, ours
         )
@@ -156,6 +157,12 @@ class Supervisor:
 
     def _on_template_gone(self, generation: Generation) -> None:
         self._forget(generation.channel)
+        if generation in self._retired:
+            self._retired.remove(generation)
+        for child in self._children:
+            if child.generation == generation.number and not child.pid:  # it was on order, and never comes
+                child.killed_for = "its template is gone"
+                self._on_death(child, 1)
         error = generation.error or "its process died while it imported the app"
         if generation is self._loading:
             self._loading = None
@@ -170,7 +177,7 @@ class Supervisor:
 
     def _retire(self, generation: Generation) -> None:
         generation.channel.send({"op": "stop"})
-        self._forget(generation.channel)
+        self._retired.append(generation)
 
     # -- children: start -------------------------------------------------------------------------------
 
@@ -261,6 +268,9 @@ class Supervisor:
         view = slot.read()
         done = view.done if view is not None else 0
         _, death = self._children.died(child.slot, code, time.monotonic(), done)
+        if view is not None and scoreboard.is_running(view.phase):
+            # it did not finish, whatever an earlier message of its id did
+            self._scoreboard.finished.forget_task(2 * self._children.concurrency + 2, view.task_id)
         self._mortician.bury(child, death, code, view, self._children.stopping)
         slot.clear()  # after the verdict was sent: siblings look here first, then at their messages
         failures = self._children.boot_failures_in_a_row

@@ -56,6 +56,13 @@ def early(key: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(acks_late=False)
+def early_work(key: Any, seconds: float) -> None:
+    note("start", key)
+    time.sleep(seconds)
+    note("finish", key)
+
+
 @app.task
 def die(key: Any) -> None:
     """A poison task: it kills its child each time."""
