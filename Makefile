@@ -55,8 +55,8 @@ brokers-stop: $(VENV)/.dev  ## stop them
 docs: $(VENV)/.dev  ## write docs/settings.md anew from the settings
 	$(BIN)/python -m tools.gen_settings_doc
 
-dist: $(VENV)/.dev  ## sdist and wheel
-	$(BIN)/python -m build
+dist: $(VENV)/.dev  ## sdist and wheel, built, installed in a clean environment and run
+	$(BIN)/python -m tools.dist
 
 clean:  ## remove what the build made
 	rm -rf build dist *.egg-info .venv .cache .mypy_cache .ruff_cache .pytest_cache

@@ -15,7 +15,8 @@ trace = os.environ.get("ENGINE_LINETRACE") == "1"
 sanitize = os.environ.get("ENGINE_SANITIZE") == "1"
 
 macros = [("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")] if trace else []
-flags = ["-O1" if trace or sanitize else "-O2", "-Wall", "-Wno-unused-function"]
+debug = trace or sanitize
+flags = ["-O1" if debug else "-O2", "-g" if debug else "-g0", "-Wall", "-Wno-unused-function"]
 link = []
 if sanitize:
     sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]

@@ -93,7 +93,8 @@ class Delivery:
     # expiration (str, as on the wire), message_id, timestamp (int), type, user_id, app_id, cluster_id.
     @property
     def properties(self) -> dict[str, Any]: ...
-    def header(self, name: str, default: Any = None) -> Any: ...
+    def header(self, name: str, default: Any = None) -> Any:
+        """One header; the default also when the headers cannot be read (``headers`` then says why)."""
     def to_message(self) -> Message:
         """The same message, byte-exact body, headers and properties, to be published again. Changes made to
         ``headers`` here are not taken along; an expiration that is no number of milliseconds is left out."""
@@ -179,6 +180,34 @@ def json_decode(data: bytes | bytearray | memoryview | str) -> Any:
 def encode_task_headers(task: TaskMessage, lean: bool = True) -> dict[str, Any]:
     """Protocol-2 headers; lean leaves out those whose value is None or what a Celery worker assumes without
     them. The task's own ``headers`` are merged at the top level, without those a broker added (x-death)."""
+
+@final
+class TaskTemplate:
+    """Makes lean protocol-2 messages of one task on one route, with JSON bodies; what does not change between
+    calls is encoded once. ``message`` gives what `encode_task_headers` and `encode_task_body` would give for
+    a task without further fields, or None for what only they can judge: arguments that are not exactly a list
+    or a tuple, keyword arguments that are not a dict, an id that is not ASCII. Raises EncodeError."""
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        delivery_mode: int | None = 2,
+        priority: int | None = None,
+    ) -> None: ...
+    def message(
+        self,
+        id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        ignore_result: bool | None = None,
+        reply_to: str | None = None,
+    ) -> Message | None: ...
+
+def format_ids(random: bytes) -> list[str]:
+    """Version-4 UUIDs as text, one for each 16 of the random bytes."""
 
 def encode_task_body(task: TaskMessage) -> bytes:
     """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes. EncodeError."""

@@ -101,12 +101,15 @@ cdef struct Shared:
     size_t torn  # bytes of the current record that are out already
 
 
+# Tracing, in a coverage build, takes the GIL: what the thread runs is left out of it.
+@cython.linetrace(False)
 cdef inline long long _now_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <long long>now.tv_sec * 1000000000 + now.tv_nsec
 
 
+@cython.linetrace(False)
 cdef size_t _current(Shared *shared, char **start) noexcept nogil:
     """The record to send next, or size 0 when there is none left."""
     cdef size_t begin
@@ -118,6 +121,7 @@ cdef size_t _current(Shared *shared, char **start) noexcept nogil:
     return shared.repeat_size
 
 
+@cython.linetrace(False)
 cdef void _send_current(Shared *shared, long long now) noexcept nogil:
     """Send the current record, or the rest of a torn one. Called with the mutex held; never blocks."""
     cdef char *start = NULL
@@ -142,6 +146,7 @@ cdef void _send_current(Shared *shared, long long now) noexcept nogil:
         shared.position += 1
 
 
+@cython.linetrace(False)
 cdef void *_run(void *argument) noexcept nogil:
     cdef Shared *shared = <Shared *>argument
     cdef long long now, wake, due

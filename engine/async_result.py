@@ -61,8 +61,8 @@ class AsyncResult(Generic[R]):
 
     @property
     def backend(self) -> ResultStore:
-        """The store it is read from. Raises ResultsDisabled."""
-        return self._store if self._store is not None else cast("ResultStore", self.app.results)
+        """The store it is read from. Raises ResultsDisabled, ContentDisallowed."""
+        return self._store if self._store is not None else cast("ResultStore", self.app.readable_results)
 
     # -- waiting ---------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ BROKEN = (ConnectionLost, TransportClosed)
 class BrokerLink:
     """A way to the broker that opens itself when it is used."""
 
-    __slots__ = ("__weakref__", "_declared", "_open", "_pid", "_transport", "lock", "url")
+    __slots__ = ("__weakref__", "_declared", "_last_declared", "_open", "_pid", "_transport", "lock", "url")
 
     def __init__(self, url: str, open_now: Callable[[], Transport] | None = None) -> None:
         self.url = url
@@ -31,6 +31,7 @@ class BrokerLink:
         self._open = open_now or (lambda: open_transport(url))
         self._transport: Transport | None = None
         self._declared: set[Any] = set()
+        self._last_declared: Sequence[Any] | None = None
         self._pid = 0
 
     @classmethod
@@ -74,7 +75,7 @@ class BrokerLink:
         """The open transport; connects when there is none. Raises ConnectionFailed."""
         transport = self._transport
         if transport is None or self._pid != os.getpid():
-            self._declared = set()
+            self._forget_declared()
             transport = self._transport = self._open()
             self._pid = os.getpid()
         return transport
@@ -87,26 +88,32 @@ class BrokerLink:
     def drop(self) -> None:
         """Forget a broken connection without a word to the broker."""
         transport, self._transport = self._transport, None
-        self._declared = set()
+        self._forget_declared()
         if transport is not None:
             transport.abandon()
 
     def close(self) -> None:
         """Close the connection, if this process opened one. Never raises."""
         transport, self._transport = self._transport, None
-        self._declared = set()
+        self._forget_declared()
         if transport is not None and self._pid == os.getpid():
             transport.close()
 
-    def has_declared(self, entities: Sequence[QueueSpec | ExchangeSpec]) -> bool:
-        """Whether all of them were declared on the connection that is open now."""
-        if self._transport is None or self._pid != os.getpid():
-            return False
-        declared = self._declared
-        for entity in entities:  # a loop, because this runs for every publish
-            if (entity.name if isinstance(entity, QueueSpec) else ("exchange", entity.name)) not in declared:
-                return False
-        return True
+    def ready(self, entities: Sequence[QueueSpec | ExchangeSpec]) -> Transport:
+        """The open transport, with all of them declared on it. Raises ConnectionFailed, TransportError."""
+        transport = self._transport
+        if transport is None or self._pid != os.getpid():
+            transport = self.transport
+        if (
+            entities is not self._last_declared
+        ):  # nearly always the very same ones: this runs for every publish
+            self.declare_all(entities)
+            self._last_declared = entities if isinstance(entities, tuple) else None
+        return transport
+
+    def _forget_declared(self) -> None:
+        self._declared = set()
+        self._last_declared = None
 
     def declare_all(self, entities: Sequence[QueueSpec | ExchangeSpec]) -> None:
         """Declare those that were not declared on this connection before."""
@@ -122,6 +129,7 @@ class BrokerLink:
 
     def forget(self, entities: Sequence[QueueSpec | ExchangeSpec]) -> None:
         """They may be gone: declare them again before their next use."""
+        self._last_declared = None
         for entity in entities:
             self._declared.discard(entity.name)
             self._declared.discard(("exchange", entity.name))

@@ -15,6 +15,7 @@ from engine._codec import (
     Method,
     Returned,
     TaskMessage,
+    TaskTemplate,
     decode_envelope,
     decode_table,
     decode_task,
@@ -26,6 +27,7 @@ from engine._codec import (
     encode_table,
     encode_task_body,
     encode_task_headers,
+    format_ids,
     json_decode,
     json_encode,
 )
@@ -40,6 +42,7 @@ __all__ = [
     "Method",
     "Returned",
     "TaskMessage",
+    "TaskTemplate",
     "decode_envelope",
     "decode_table",
     "decode_task",
@@ -51,6 +54,7 @@ __all__ = [
     "encode_table",
     "encode_task_body",
     "encode_task_headers",
+    "format_ids",
     "json_decode",
     "json_encode",
 ]

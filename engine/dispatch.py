@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from engine.codec import Message, TaskMessage, encode_task_body, encode_task_headers
+from engine.codec import Message, TaskMessage, TaskTemplate, encode_task_body, encode_task_headers
 from engine.errors import ConfigurationError
 from engine.message_body import JSON
 from engine.model import ExchangeSpec, QueueSpec, Route
@@ -56,6 +56,19 @@ class Plan:
     compression: str | None
     lean: bool
     options: Mapping[str, Any]  #: those that concern the message itself
+
+    def template(self, name: str) -> TaskTemplate | None:
+        """Makes the messages of calls that differ in their arguments alone; None when more is to be done."""
+        if not self.lean or self.options or self.compression or self.serializer not in ("json", JSON):
+            return None
+        route = self.route
+        return TaskTemplate(
+            name,
+            exchange=route.exchange,
+            routing_key=route.routing_key,
+            delivery_mode=route.delivery_mode,
+            priority=route.priority,
+        )
 
     @classmethod
     def of(cls, conf: Any, route: Route, options: Mapping[str, Any]) -> Plan:

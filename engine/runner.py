@@ -13,6 +13,7 @@ import logging
 import time
 import traceback
 from collections.abc import Sequence
+from types import CoroutineType
 from typing import Any
 
 from engine import context as running
@@ -26,7 +27,7 @@ from engine.model import Outcome
 from engine.outbox import Outbox
 from engine.retrying import autoretry
 from engine.signature import Signature, signature
-from engine.task import Task, overrides
+from engine.task import Task, overridden
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def run_task(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage)
     token = running.push(task, ctx)
     try:
         outcome = _run(app, task, ctx, message)
-        if overrides(task, "after_return"):
+        if "after_return" in overridden(task):
             _after_return(task, message, outcome)
     finally:
         running.pop(token)
@@ -52,12 +53,13 @@ def run_task(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage)
 
 
 def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> Outcome:
+    hooks = overridden(task)
     try:
-        if overrides(task, "before_start"):
+        if "before_start" in hooks:
             task.before_start(message.id, message.args, message.kwargs)
-        function = task if overrides(task, "__call__") else task.run
+        function = task if "__call__" in hooks else task.run
         result = function(*message.args, **message.kwargs)
-        if inspect.iscoroutine(result):
+        if isinstance(result, CoroutineType):
             result = coroutines.run(result)
     except _NOT_FAILURES:
         raise
@@ -70,7 +72,7 @@ def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> 
             return _failed(app, task, ctx, message, error)
     else:
         following = []
-    if overrides(task, "on_success"):
+    if "on_success" in hooks:
         _call_hook(task, message, "on_success", result, message.id, message.args, message.kwargs)
     return Outcome("SUCCESS", result, store=not _ignores(task, message), publish=following)
 
@@ -93,7 +95,7 @@ def _raised(
 
 def _retried(task: Task[Any, Any], message: TaskMessage, error: Retry) -> Outcome:
     text = format_traceback(error)
-    if overrides(task, "on_retry"):
+    if "on_retry" in overridden(task):
         info = ErrorInfo(error, text)
         _call_hook(task, message, "on_retry", error.exc, message.id, message.args, message.kwargs, info)
     stored = error.exc if error.exc is not None else error
@@ -107,7 +109,7 @@ def _failed(
     outcome = Outcome("FAILURE", error, text, store=_stores_errors(task, message))
     if message.errbacks:
         outcome.publish = call_errbacks(app, ctx, message, error, text)
-    if overrides(task, "on_failure"):
+    if "on_failure" in overridden(task):
         info = ErrorInfo(error, text)
         _call_hook(task, message, "on_failure", error, message.id, message.args, message.kwargs, info)
     return outcome
@@ -139,7 +141,9 @@ def _call_hook(task: Task[Any, Any], message: TaskMessage, hook: str, *args: Any
 
 
 def _ignores(task: Task[Any, Any], message: TaskMessage) -> bool:
-    return bool(message.ignore_result or task.ignore_result)
+    """The call's word counts before the task's (celery/app/task.py, get_actual_ignore_result)."""
+    ignored = message.ignore_result
+    return bool(task.ignore_result if ignored is None else ignored)
 
 
 def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:

@@ -21,13 +21,14 @@ class Signal:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._receivers: list[tuple[Any, Callable[[], Callable[..., Any] | None], Any]] = []
+        #: who listens; senders on a hot path look at it, which is cheaper than the signal's own truth
+        self.receivers: list[tuple[Any, Callable[[], Callable[..., Any] | None], Any]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._receivers)
+        return bool(self.receivers)
 
     def __repr__(self) -> str:
-        return f"<Signal {self.name} receivers={len(self._receivers)}>"
+        return f"<Signal {self.name} receivers={len(self.receivers)}>"
 
     @overload
     def connect(self, receiver: Receiver) -> Receiver: ...
@@ -48,21 +49,21 @@ class Signal:
         if receiver is None:
             return lambda function: self.connect(function, sender, weak, dispatch_uid)
         key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
-        if all(known != key or of is not sender for known, _, of in self._receivers):
-            self._receivers = [*self._receivers, (key, self._reference(receiver, weak), sender)]
+        if all(known != key or of is not sender for known, _, of in self.receivers):
+            self.receivers = [*self.receivers, (key, self._reference(receiver, weak), sender)]
         return receiver
 
     def disconnect(self, receiver: Any = None, sender: Any = None, dispatch_uid: Any = None) -> bool:
         """Whether it had been connected."""
         key = dispatch_uid if dispatch_uid is not None else _identity(receiver)
-        kept = [entry for entry in self._receivers if entry[0] != key or entry[2] is not sender]
-        found, self._receivers = len(kept) < len(self._receivers), kept
+        kept = [entry for entry in self.receivers if entry[0] != key or entry[2] is not sender]
+        found, self.receivers = len(kept) < len(self.receivers), kept
         return found
 
     def send(self, sender: Any = None, **named: Any) -> list[tuple[Callable[..., Any], Any]]:
         """Call the receivers; (receiver, what it returned or raised) for each."""
         answers: list[tuple[Callable[..., Any], Any]] = []
-        for _, reference, wanted in self._receivers:
+        for _, reference, wanted in self.receivers:
             receiver = reference()
             if receiver is None or not _is_for(wanted, sender):
                 continue
@@ -81,7 +82,7 @@ class Signal:
         return weakref.ref(receiver, self._sweep)
 
     def _sweep(self, _gone: Any) -> None:
-        self._receivers = [entry for entry in self._receivers if entry[1]() is not None]
+        self.receivers = [entry for entry in self.receivers if entry[1]() is not None]
 
 
 def _identity(receiver: Any) -> Any:

@@ -98,6 +98,7 @@ class Task(Generic[P, R]):
 
     _check: ArgumentCheck | None = None
     _idle_request: Context | None = None
+    _overridden: frozenset[str] | None = None
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -316,9 +317,17 @@ class Task(Generic[P, R]):
         """Called after each run, however it ended."""
 
 
-def overrides(task: Task[Any, Any], hook: str) -> bool:
-    """Whether the task's class has that hook of its own: the others need not be called."""
-    return getattr(type(task), hook) is not getattr(Task, hook)
+_HOOKS = ("__call__", "before_start", "on_success", "on_failure", "on_retry", "after_return")
+
+
+def overridden(task: Task[Any, Any]) -> frozenset[str]:
+    """The hooks that the task's class has of its own, looked up once: the others need not be called."""
+    found = task._overridden
+    if found is None:
+        kind = type(task)
+        found = frozenset(hook for hook in _HOOKS if getattr(kind, hook) is not getattr(Task, hook))
+        task._overridden = found
+    return found
 
 
 def annotate(task: Task[Any, Any], annotations: Any) -> None:

@@ -240,9 +240,6 @@ cpdef bytes encode_task_body(TaskMessage task):
     """`[args, kwargs, {callbacks, errbacks, chain, chord}]` as JSON."""
     cdef object args = task.args
     cdef object kwargs = task.kwargs
-    cdef bytes text
-    cdef bytes body
-    cdef Py_ssize_t size
     if not isinstance(args, (list, tuple)):
         raise EncodeError(f"task arguments are a list or tuple, not {type(args).__name__}")
     if not isinstance(kwargs, dict):
@@ -253,9 +250,14 @@ cpdef bytes encode_task_body(TaskMessage task):
         return json_encode([args, kwargs, {
             "callbacks": task.callbacks, "errbacks": task.errbacks, "chain": task.chain, "chord": task.chord,
         }])
-    text = json_encode([args, kwargs])
-    size = PyBytes_GET_SIZE(text) - 1  # without the closing bracket, which _NO_EMBED brings
-    body = PyBytes_FromStringAndSize(NULL, size + PyBytes_GET_SIZE(_NO_EMBED))
+    return _plain_body(args, kwargs)
+
+
+cdef bytes _plain_body(object args, object kwargs):
+    """The body of a task with nothing to follow it."""
+    cdef bytes text = json_encode([args, kwargs])
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(text) - 1  # without the closing bracket, which _NO_EMBED brings
+    cdef bytes body = PyBytes_FromStringAndSize(NULL, size + PyBytes_GET_SIZE(_NO_EMBED))
     memcpy(PyBytes_AS_STRING(body), PyBytes_AS_STRING(text), size)
     memcpy(PyBytes_AS_STRING(body) + size, PyBytes_AS_STRING(_NO_EMBED), PyBytes_GET_SIZE(_NO_EMBED))
     return body

@@ -22,6 +22,7 @@ from typing import ClassVar
 from engine.codec import Delivery, Message
 from engine.errors import ConnectionFailed, ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec, QueueState
+from engine.transport import amqp_keepalive
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_consume import Consumer
@@ -209,6 +210,20 @@ class AmqpTransport(Transport):
         finally:
             self._guard_again()
 
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        publisher = self._publisher
+        if (
+            publisher is not None
+            and not confirm
+            and not self._guarded
+            and self._pid == os.getpid()
+            and publisher.hand_over(message, mandatory, timeout)
+        ):
+            return None
+        return self.publish((message,), confirm=confirm, mandatory=mandatory, timeout=timeout)[0]
+
     # -- consume -------------------------------------------------------------------------------------------
 
     def consume(self, queues: Sequence[str], prefetch: int) -> None:
@@ -329,8 +344,10 @@ class AmqpTransport(Transport):
     # -- while user code runs ------------------------------------------------------------------------------
 
     def guard(self) -> None:
-        if not self._guarded:
-            self._guarded = True
+        self._guarded = True
+        consumer = self._consumer
+        # a child has this one connection, and it stays guarded over many tasks: a look is enough
+        if consumer is None or self._publisher is not None or not consumer.connection.guarded:
             self._guard_again()
 
     def _guard_again(self) -> None:
@@ -338,6 +355,11 @@ class AmqpTransport(Transport):
         if self._guarded:
             for connection in self._connections():
                 connection.guard()
+
+    @property
+    def refresh_every_s(self) -> float | None:
+        """Over TLS heartbeats are made ahead, and have to be made again before they are used up."""
+        return amqp_keepalive.COVER_S / 4 if self.endpoint.tls is not None else None
 
     def unguard(self) -> None:
         if not self._guarded:

@@ -6,7 +6,9 @@ Rules
   full buffers cannot hold each other up.
 * An exception out of a signal handler in the middle of a send or a read leaves the stream unknown: the next
   use says the connection is lost.
-* While the connection is guarded the native keepalive owns the socket; every write disarms it first.
+* The same holds for one in the middle of a question: its answer is still to come.
+* While the connection is guarded the native keepalive may write to the socket; every write of ours disarms
+  it first. Reading needs no such care: the keepalive never reads.
 * Silence means a dead peer only after everything that has come was read.
 """
 
@@ -27,7 +29,7 @@ from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
-from engine.transport.amqp_tls import TlsLayer
+from engine.transport.tls_layer import TlsLayer
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -50,7 +52,7 @@ class AmqpConnection:
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._unsent = memoryview(b"")
         self._torn = False
-        self._last_in = self._last_out = 0.0
+        self._last_in = self._last_out = self._looked = 0.0
         self._debug = logger.isEnabledFor(logging.DEBUG)
 
     # -- open and close ------------------------------------------------------------------------------------
@@ -153,11 +155,18 @@ class AmqpConnection:
         return self._await_replies(channel, 1)[0]
 
     def _await_replies(self, channel: Channel, count: int) -> list[Reply]:
-        self.flush()
         replies = channel.replies
-        if not self.run_until(
-            lambda: len(replies) >= count or channel.closed is not None, time.monotonic() + CALL_TIMEOUT_S
-        ):
+        try:
+            self.flush()
+            answered = self.run_until(
+                lambda: len(replies) >= count or channel.closed is not None, time.monotonic() + CALL_TIMEOUT_S
+            )
+        except (
+            BaseException
+        ):  # a signal handler's: nobody may take these answers for those to other questions
+            self.abandon()
+            raise
+        if not answered:
             self._lose(ConnectionLost(f"{self.endpoint} did not answer within {CALL_TIMEOUT_S:g} s"))
         answer = list(replies)
         replies.clear()
@@ -201,9 +210,11 @@ class AmqpConnection:
             size = sock.recv_into(self._buffer)
         except BlockingIOError:
             self._torn = False
+            self._looked = time.monotonic()
             return False
         except OSError as error:
             self._lose(self._broken(error))
+        self._looked = time.monotonic()
         try:
             self._take(self._buffer[:size])
         except ssl.SSLError as error:
@@ -213,6 +224,16 @@ class AmqpConnection:
             self._end()
         self.flush()
         return True
+
+    def idle_for_writing(self, read_every_s: float) -> bool:
+        """Whether the next bytes would leave at once: nothing is unsent, and what the peer sent was read not
+        long ago."""
+        return (
+            not self._unsent
+            and not self._torn
+            and self.protocol.state is State.OPEN
+            and time.monotonic() - self._looked < read_every_s
+        )
 
     def beat(self, now: float) -> float:
         """Send a heartbeat if one is due and see to it that the peer lives; seconds until the next look."""
@@ -284,8 +305,13 @@ class AmqpConnection:
 
     # -- while user code runs ------------------------------------------------------------------------------
 
+    @property
+    def guarded(self) -> bool:
+        """Whether nothing is left for `guard` to do."""
+        return self._keepalive is None or self._keepalive.armed
+
     def guard(self) -> None:
-        """From here the native keepalive owns the socket."""
+        """From here on the native keepalive sends heartbeats, until the next write."""
         if self._keepalive is not None and not self._unsent:
             self._keepalive.arm()
 

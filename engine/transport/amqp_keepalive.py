@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from engine._keepalive import Keeper
 from engine.codec import HEARTBEAT_FRAME
-from engine.transport.amqp_tls import TlsLayer
+from engine.transport.tls_layer import TlsLayer
 
-#: How long a task over TLS may keep Python from running without losing the connection.
-COVER_S = 3600
+#: How long a task over TLS may keep Python from running without losing the connection. Where Python gets to
+#: run, records are made again in time (`Transport.refresh`).
+COVER_S = 3600.0
 #: A broker gives up after two heartbeats of silence. The keeper may be a quarter of its interval late.
 INTERVAL = 0.5
 #: Over TLS every record is paid for ahead, and it takes fewer of them at this interval: at worst 0.8
@@ -31,22 +32,22 @@ class Keepalive:
         self._ahead: list[bytes] = []  #: TLS records made ahead and not sent
         self._loaded = False
         self._started = False
-        self._armed = False
+        self.armed = False
 
     def arm(self) -> None:
-        if self._armed:
+        if self.armed:
             return
         if self._loaded and (self._tls is None or len(self._ahead) > self._records_wanted // 2):
             self._keeper.arm()
         else:
             self._load()
-        self._armed = True
+        self.armed = True
 
     def disarm(self) -> bytes:
         """The rest of a torn record, to be sent before anything else."""
-        if not self._armed:
+        if not self.armed:
             return b""
-        self._armed = False
+        self.armed = False
         sent, rest = self._keeper.disarm()
         if sent and self._tls is not None:
             del self._ahead[:sent]

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
-from engine.codec import Message
+from engine.codec import Message, encode_publish
 from engine.errors import (
     ConnectionLost,
     EncodeError,
@@ -36,6 +36,8 @@ UNCONFIRMED = 3
 WINDOW = 1000  #: messages outstanding; more do not make RabbitMQ faster
 CHUNK = 256  #: messages encoded into one buffer
 CHUNK_BYTES = 1 << 20  #: or so many bytes of bodies
+#: what the broker says of unconfirmed messages (alarms, a closed channel) is read this often while they flow
+READ_AT_LEAST_EVERY_S = 0.001
 
 _BAD_EXCHANGE = re.compile(r"(?:no exchange|access to exchange) '(?P<name>[^']*)' in vhost")
 
@@ -95,6 +97,30 @@ class Publisher:
                 break
             todo = todo[sent:]
             self._log_refused()
+
+    def hand_over(self, message: Message, mandatory: bool, timeout_s: float | None) -> bool:
+        """Write one message where nothing has to be waited for first: an alarm, a delay, unsent bytes. False
+        where something has; then nothing was written. Raises ConnectionLost."""
+        connection = self.connection
+        protocol = connection.protocol
+        if (
+            not connection.idle_for_writing(READ_AT_LEAST_EVERY_S)
+            or UNCONFIRMED not in protocol.channels
+            or protocol.blocked is not None
+            or message.due_at is not None
+            or len(message.body) > CHUNK_BYTES
+        ):
+            return False
+        try:
+            frames = encode_publish((message,), UNCONFIRMED, protocol.frame_max, mandatory)
+        except EncodeError:
+            return False
+        protocol.send(frames)
+        if not connection.flush():  # the socket is full: until it has all of it
+            wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
+            self._deadline_mono_s = time.monotonic() + wait_s
+            self._wait(lambda: connection.drained or UNCONFIRMED not in protocol.channels)
+        return True
 
     # -- confirmed -----------------------------------------------------------------------------------------
 

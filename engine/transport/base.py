@@ -141,6 +141,12 @@ class Transport(ABC):
         the broker's socket. Raises TransportClosed or ConnectionLost only if nothing was sent.
         A message whose ``due_at`` lies ahead is parked by the broker until then."""
 
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        """`publish` for one message: its outcome."""
+        return self.publish((message,), confirm=confirm, mandatory=mandatory, timeout=timeout)[0]
+
     # -- consume ---------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -180,10 +186,22 @@ class Transport(ABC):
     # -- while user code runs --------------------------------------------------------------------------
 
     def guard(self) -> None:  # noqa: B027 - a transport without heartbeat or lease has nothing to do
-        """User code starts: from here the native keepalive owns the connection."""
+        """User code starts: from here the native keepalive keeps the connection, until the transport is used
+        again. Cheap when nothing was used since the last time, so that it can be called for every task."""
 
     def unguard(self) -> None:  # noqa: B027
-        """User code ended: the transport may be used again."""
+        """Take the connection back at once, where its next use would do so by itself."""
+
+    @property
+    def refresh_every_s(self) -> float | None:
+        """How often `refresh` wants to be called while user code runs; None: never."""
+        return None
+
+    def refresh(self) -> None:
+        """While user code runs, and Python gets to run: look after what the native keepalive cannot. The
+        connection stays guarded. Raises ConnectionLost, TransportClosed."""
+        self.unguard()
+        self.guard()
 
     # -- sharing ---------------------------------------------------------------------------------------
 

@@ -35,7 +35,8 @@ from engine.transport.base import Capabilities, Transport, TransportOptions
 from engine.transport.redis_address import RedisAddress
 from engine.transport.redis_claims import RedisClaims
 from engine.transport.redis_layout import Layout
-from engine.transport.redis_lease import Lease, NativeLease, ThreadLease
+from engine.transport.redis_lease import Lease, NativeLease, TlsLease
+from engine.transport.redis_lease_wire import LeaseWire
 from engine.transport.redis_publish import RedisPublisher
 from engine.transport.redis_recovery import RedisRecovery
 from engine.transport.redis_router import RedisRouter
@@ -65,6 +66,7 @@ class RedisTransport(Transport):
         self._recovery = RedisRecovery(self._layout, self.options)
         self._session: RedisSession | None = None
         self._lease: Lease | None = None
+        self._guarded = False
         self._queues: tuple[str, ...] = ()
         self._prefetch = 0
         self._patterns: dict[bytes, str] = {}  #: what is subscribed to, and for which queue
@@ -78,7 +80,7 @@ class RedisTransport(Transport):
     def connect(self) -> None:
         if self.connected:
             return
-        session = RedisSession(self._wire(self._on_push))
+        session = RedisSession(self._wire())
         session.connect()
         try:
             self._claims.release(session)
@@ -93,15 +95,28 @@ class RedisTransport(Transport):
             raise
         self.epoch += 1
 
-    def _wire(self, on_push: Any = None) -> RedisWire:
+    def _wire(self) -> RedisWire:
         options = self.options
         return RedisWire(
             self._address,
             client_name=options.client_name,
             connect_timeout=options.connect_timeout,
-            reply_timeout=float(options.extra.get("socket_timeout") or options.confirm_timeout),
-            on_push=on_push,
+            reply_timeout=self._reply_timeout_s,
+            on_push=self._on_push,
         )
+
+    def _lease_wire(self) -> LeaseWire:
+        options = self.options
+        return LeaseWire(
+            self._address,
+            client_name=f"{options.client_name}-lease",
+            connect_timeout=options.connect_timeout,
+            reply_timeout=self._reply_timeout_s,
+        )
+
+    @property
+    def _reply_timeout_s(self) -> float:
+        return float(self.options.extra.get("socket_timeout") or self.options.confirm_timeout)
 
     def close(self) -> None:
         session = self._session
@@ -118,6 +133,7 @@ class RedisTransport(Transport):
 
     def abandon(self) -> None:
         lease, self._lease = self._lease, None
+        self._guarded = False
         if lease is not None:
             lease.stop()  # before its descriptor may mean another file
         session, self._session = self._session, None
@@ -142,6 +158,8 @@ class RedisTransport(Transport):
         session = self._session
         if session is None or not session.wire.connected:
             raise TransportClosed("this Redis transport is closed: connect or reconnect it first")
+        if self._guarded:
+            self.unguard()
         return session
 
     # -- topology --------------------------------------------------------------------------------------
@@ -191,6 +209,12 @@ class RedisTransport(Transport):
     ) -> list[Exception | None]:
         wait_s = self.options.confirm_timeout if timeout is None else timeout
         return self._publisher.publish(self._ready(), messages, confirm, mandatory, wait_s)
+
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Exception | None:
+        wait_s = self.options.confirm_timeout if timeout is None else timeout
+        return self._publisher.publish_one(self._ready(), message, confirm, mandatory, wait_s)
 
     # -- consume ---------------------------------------------------------------------------------------
 
@@ -336,16 +360,29 @@ class RedisTransport(Transport):
     # -- while user code runs --------------------------------------------------------------------------
 
     def guard(self) -> None:
+        if self._guarded:
+            return
         session = self._ready()
         if self._lease is None:
             renewal, interval_s = self._claims.renewal, self._claims.renew_every_s
             if self._address.tls is None:
                 self._lease = NativeLease(session.wire.fileno(), renewal, interval_s)
             else:
-                self._lease = ThreadLease(self._wire, renewal, interval_s)
+                self._lease = TlsLease(self._lease_wire, renewal, interval_s, self._claims.on_renewed)
         self._lease.arm()
+        self._guarded = True
+
+    @property
+    def refresh_every_s(self) -> float | None:
+        """Somebody has to read the replies to the renewals; over TLS their connection has a thread for it."""
+        return self._claims.renew_every_s if self._address.tls is None else None
+
+    def refresh(self) -> None:
+        self._claims.renew(self._ready())
+        self.guard()
 
     def unguard(self) -> None:
+        self._guarded = False
         if self._lease is None:
             return
         count, torn = self._lease.disarm()

@@ -33,6 +33,7 @@ logger = logging.getLogger("engine.transport.redis")
 
 _CHUNK_MESSAGES = 1000
 _CHUNK_BYTES = 8 * 1024 * 1024
+_MOST_OWED = 256  #: replies to unconfirmed messages that may be under way
 
 Outcomes = list[Exception | None]
 
@@ -71,6 +72,8 @@ class RedisPublisher:
         self._router = router
         self._visibility_s = visibility_s
         self._max_size = max_size
+        self._looks_for: RedisSession | None = None
+        self._look: Callable[[Any], None] = lambda answer: None
 
     def publish(
         self,
@@ -94,6 +97,40 @@ class RedisPublisher:
                 outcomes[index] = error
         self._send(session, self._commands(batch), outcomes, confirm, mandatory, timeout)
         return outcomes
+
+    def publish_one(
+        self, session: RedisSession, message: Message, confirm: bool, mandatory: bool, timeout: float
+    ) -> Exception | None:
+        """As `Transport.publish_one`: in few steps where it goes straight to one known queue, and now."""
+        queue = message.routing_key
+        if (
+            message.exchange
+            or message.due_at is not None
+            or len(message.body) > self._max_size
+            or (mandatory and not self._router.exists(queue))
+        ):
+            return self.publish(session, (message,), confirm, mandatory, timeout)[0]
+        try:
+            data = encode_envelope(message, new_id())
+        except CodecError as error:
+            return error
+        command = _lpush(self._layout.list_for(queue, message.priority).encode(), (data,))
+        if not confirm:
+            self._send_later(session, command, timeout)
+            return None
+        session.settle(timeout)  # nothing of ours is sent yet: a loss here is raised
+        session.wire.send(command)
+        try:
+            answer = session.wire.reply(timeout)
+        except ConnectionLost:
+            return _unknown()
+        return _refusal(answer) if session.wire.is_error(answer) else None
+
+    def _send_later(self, session: RedisSession, command: bytes, timeout: float) -> None:
+        """Without waiting for its reply; those of many are read together, before they fill the socket."""
+        if session.owed >= _MOST_OWED:
+            session.settle(timeout)
+        session.later(command, self._log_refusal(session))
 
     def _look_up(self, session: RedisSession, messages: Sequence[Message], mandatory: bool) -> None:
         exchanges = {message.exchange for message in messages if message.exchange}
@@ -179,15 +216,13 @@ class RedisPublisher:
             return
         if not confirm:
             for command in commands:
-                session.later(command.data, self._log_refusal(session))
+                self._send_later(session, command.data, timeout)
             return
         session.settle(timeout)  # nothing of ours is sent yet: a loss here is raised
         unknown = self._exchange(session, commands, outcomes, mandatory, timeout)
         for command in unknown:
             for index in command.indexes:
-                outcomes[index] = PublishUnknown(
-                    "the connection to Redis broke before the answer: publish again with the same id"
-                )
+                outcomes[index] = _unknown()
 
     def _exchange(
         self,
@@ -219,23 +254,35 @@ class RedisPublisher:
     ) -> None:
         error: Exception | None = None
         if session.wire.is_error(answer):
-            error = PublishRefused(f"Redis refused the message: {answer}")
+            error = _refusal(answer)
         elif command.receivers and mandatory and answer == 0:
             error = Unroutable("nobody listens to this fanout exchange")
         if error is not None:
             for index in command.indexes:
                 outcomes[index] = error
 
-    @staticmethod
-    def _log_refusal(session: RedisSession) -> Callable[[Any], None]:
-        def look(answer: Any) -> None:
-            if session.wire.is_error(answer):
-                logger.error("Redis refused a message that was published without a confirm: %s", answer)
+    def _log_refusal(self, session: RedisSession) -> Callable[[Any], None]:
+        """What looks at the replies of one session's unconfirmed messages."""
+        if self._looks_for is not session:
+            is_error = session.wire.is_error
 
-        return look
+            def look(answer: Any) -> None:
+                if is_error(answer):
+                    logger.error("Redis refused a message that was published without a confirm: %s", answer)
+
+            self._looks_for, self._look = session, look
+        return self._look
 
 
-def _lpush(key: bytes, found: list[bytes]) -> bytes:
+def _unknown() -> PublishUnknown:
+    return PublishUnknown("the connection to Redis broke before the answer: publish again with the same id")
+
+
+def _refusal(answer: Any) -> PublishRefused:
+    return PublishRefused(f"Redis refused the message: {answer}")
+
+
+def _lpush(key: bytes, found: Sequence[bytes]) -> bytes:
     head = b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n" % (len(found) + 2, len(key), key)
     return head + b"".join([b"$%d\r\n%b\r\n" % (len(data), data) for data in found])
 

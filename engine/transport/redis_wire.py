@@ -6,6 +6,8 @@ Rules
 * What the server pushes on its own (invalidations, pub/sub) never mixes with the replies: it goes to
   ``on_push``.
 * Every wait has a bound; a broken or silent connection raises `ConnectionLost` and is closed.
+* An exception out of a signal handler while a reply is due closes it too: the reply is still to come, and
+  nobody may take it for his own.
 * ``abandon`` closes the descriptor without a word to the server: safe in a forked child.
 """
 
@@ -19,7 +21,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import AccessRefused, ConnectionFailed, ConnectionLost, MissingExtra, TransportClosed
 from engine.transport.redis_address import RedisAddress
@@ -31,6 +33,16 @@ _AUTH_ERRORS = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid passwo
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _OLDEST = (6, 2)
 Push = Callable[[list[Any]], None]
+
+
+class Stream(Protocol):
+    """What a wire needs of its socket, which never blocks."""
+
+    def send(self, data: bytes | memoryview, /) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def fileno(self) -> int: ...
+    def setblocking(self, flag: bool, /) -> None: ...
+    def close(self) -> None: ...
 
 
 def pack(*words: bytes | str | int | float) -> bytes:
@@ -71,7 +83,7 @@ class RedisWire:
         self.connect_timeout = connect_timeout
         self.reply_timeout = reply_timeout
         self.on_push: Push = on_push or (lambda push: None)
-        self._socket: socket.socket | None = None
+        self._socket: Stream | None = None
         self._reader: Any = None
         self._reply_error: type[Exception] = Exception
         self._protocol_error: type[Exception] = Exception
@@ -116,7 +128,7 @@ class RedisWire:
             self.abandon()
             raise
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> Stream:
         address = self.address
         if address.unix_path is not None:
             plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -129,12 +141,15 @@ class RedisWire:
             plain.setblocking(False)
             return plain
         try:
-            wrapped = address.tls.wrap_socket(plain, server_hostname=address.host)
+            wrapped = self._wrap(plain, address.tls)
             wrapped.setblocking(False)
             return wrapped
         except BaseException:
             plain.close()
             raise
+
+    def _wrap(self, plain: socket.socket, context: ssl.SSLContext) -> Stream:
+        return context.wrap_socket(plain, server_hostname=self.address.host)
 
     def _tune(self, plain: socket.socket) -> None:
         """No delay; a dead peer is noticed by the kernel also while nobody reads."""
@@ -211,7 +226,7 @@ class RedisWire:
         if sent < len(data):
             self._send_rest(opened, memoryview(data)[sent:])
 
-    def _send_rest(self, opened: socket.socket, rest: memoryview) -> None:
+    def _send_rest(self, opened: Stream, rest: memoryview) -> None:
         """The socket is full: wait for it, piece by piece."""
         while rest:
             if not self._ready(select.POLLOUT, self.reply_timeout):
@@ -226,11 +241,15 @@ class RedisWire:
     def reply(self, timeout: float | None = None) -> Any:
         """The next reply; an error reply is returned, not raised. Raises ConnectionLost."""
         deadline_mono_s = time.monotonic() + (self.reply_timeout if timeout is None else timeout)
-        while True:
-            answer = self._next()
-            if answer is not Ellipsis:
-                return answer
-            self._read(deadline_mono_s)
+        try:
+            while True:
+                answer = self._next()
+                if answer is not Ellipsis:
+                    return answer
+                self._read(deadline_mono_s)
+        except BaseException:
+            self.abandon()
+            raise
 
     def replies(self, count: int, timeout: float | None = None) -> list[Any]:
         return [self.reply(timeout) for _ in range(count)]

@@ -15,10 +15,9 @@ from engine.model import Outcome
 
 def before_run(task: Any, message: TaskMessage) -> None:
     """The task is about to run."""
-    if signals.task_prerun:
-        signals.task_prerun.send(
-            sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
-        )
+    signals.task_prerun.send(
+        sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
+    )
 
 
 def after_run(task: Any, message: TaskMessage, request: Context, outcome: Outcome) -> None:

@@ -11,24 +11,51 @@ import os
 from typing import Any
 
 from engine.errors import EngineError
+from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
-from engine.worker import processes
+from engine.worker import logs, processes, redirect
 from engine.worker.assembly import Life
 from engine.worker.boot import become_child
+from engine.worker.link import GaveUp
 from engine.worker.options import WorkerOptions
 from engine.worker.template import Birth, failure_text
 
 log = logging.getLogger("engine.worker")
 
 
-def load(app_path: str) -> Any:
-    """Import the app and all its tasks."""
+def load(app_path: str, options: WorkerOptions) -> Any:
+    """Import the app and all its tasks, and settle who logs."""
     from engine.loader import load_app
 
+    logs.step_back()
     app = load_app(app_path)
     app.load()
+    _set_up_logging(app, options)
     _preload(app)
     return app
+
+
+def _set_up_logging(app: Any, options: WorkerOptions) -> None:
+    """As Celery: a receiver of ``setup_logging`` does it all; else it is the worker's, or the app's own."""
+    from engine import signals
+
+    conf = app.conf
+    level = logs.level_number(conf.worker_redirect_stdouts_level, "worker_redirect_stdouts_level")
+    about = {
+        "loglevel": logging.getLevelName(options.loglevel.upper()),
+        "logfile": None,
+        "format": logs.LINE_FORMAT,
+        "colorize": conf.worker_log_color,
+    }
+    if signals.setup_logging and signals.setup_logging.send(sender=None, **about):
+        logs.take_over(hijack=False)
+        return
+    logs.take_over(conf.worker_hijack_root_logger)
+    logs.set_color(conf.worker_log_color)
+    if signals.after_setup_logger:
+        signals.after_setup_logger.send(sender=None, logger=logging.getLogger(), **about)
+    if conf.worker_redirect_stdouts:
+        redirect.install(level)
 
 
 def _preload(app: Any) -> None:
@@ -62,7 +89,7 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "app": app.main or type(app).__name__,
         "broker": mask_url(_text(conf.broker_read_url or conf.broker_url)),
         "results": mask_url(app.result_url) if app.result_url else None,
-        "queues": [spec.name for spec in app.topology.consume_specs(options.queues)],
+        "queues": [spec.name for spec in app.topology.consume_specs(options.queues, options.nodename())],
         "tasks": names,
         "task_count": len(names),
         "warnings": warnings,
@@ -72,16 +99,23 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
             "concurrency": concurrency,
             "drain_deadline_s": drain,
             "max_crashes_per_task": conf.worker_quarantine_after,
+            "log_color": conf.worker_log_color,
+            "boot_deadline_s": options.boot_deadline_s or conf.worker_proc_alive_timeout,
+            "soft_shutdown_s": conf.worker_soft_shutdown_timeout,
         },
     }
 
 
 def _unsupported(app: Any) -> list[str]:
     """What the app asks for and this worker does not do: said, not ignored."""
+    told = []
     limited = sorted(name for name, task in app.tasks.items() if getattr(task, "rate_limit", None))
-    if not limited or app.conf.worker_disable_rate_limits:
-        return []
-    return [f"rate limits are not enforced by this worker: {', '.join(limited[:10])}"]
+    if limited and not app.conf.worker_disable_rate_limits:
+        told.append(f"rate limits are not enforced by this worker: {', '.join(limited[:10])}")
+    in_vain = asked_in_vain(app.conf)
+    if in_vain:
+        told.append(f"set, but without effect yet: {', '.join(in_vain)}")
+    return told
 
 
 def _can_be_controlled(app: Any, warnings: list[str]) -> bool:
@@ -141,13 +175,16 @@ def run_child(app: Any, birth: Birth) -> int:
     try:
         life.live()
     except EngineError as error:
-        fatal = not life.was_ready
-        birth.control.send({"op": "failed", "text": failure_text(error), "fatal": fatal})
+        gave_up = isinstance(error, GaveUp)
+        fatal = not life.was_ready and not gave_up
+        text = str(error) if gave_up else failure_text(error)
+        birth.control.send({"op": "failed", "text": text, "fatal": fatal, "gave_up": gave_up})
         log.error("this child cannot go on: %s", error)
         code = 1
     finally:
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)
         coroutines.close()
         app.close()
+        redirect.release()
         logging.shutdown()
     return code

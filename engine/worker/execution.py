@@ -15,6 +15,7 @@ from engine.codec import Delivery, TaskMessage
 from engine.context import Context
 from engine.errors import SoftTimeLimitExceeded
 from engine.model import Outcome
+from engine.signals import task_postrun, task_prerun, task_success
 from engine.worker.announcing import after_run, before_run
 from engine.worker.job import Job
 from engine.worker.limits import SoftLimit
@@ -61,24 +62,24 @@ class Execution:
         """Run the job's task. ``soft_s`` 0.0 is no soft limit. Raises nothing."""
         message = job.message
         context = WorkerContext(message, job.delivery, self.hostname)
-        soft = self._soft
-        before_run(task, message)
+        if task_prerun.receivers:
+            before_run(task, message)
         try:
             if soft_s:
-                soft.arm(soft_s)
+                self._soft.arm(soft_s)
             outcome = self._run(self._app, task, context, message)
             if soft_s:
-                soft.disarm()
+                self._soft.disarm()
         except BaseException as error:  # noqa: BLE001 - a task must not end its child by an exception
             if soft_s:
-                soft.disarm()
+                self._soft.disarm()
             outcome = _escaped(error, soft_s)
             known = job.known
-            outcome.store = (
-                known is None or (known.stores and not message.ignore_result) or known.stores_errors
-            )
-        after_run(task, message, context, outcome)
-        job.children = context.children_as_tuples() if context._children else None
+            outcome.store = known is None or known.keeps_errors(message)
+        if task_success.receivers or task_postrun.receivers or outcome.state != "SUCCESS":
+            after_run(task, message, context, outcome)
+        if context._children:
+            job.children = context.children_as_tuples()
         return outcome
 
 

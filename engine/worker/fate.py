@@ -11,10 +11,10 @@ The ids that were revoked come last, and are looked at for every message, as soo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from engine.codec import TaskMessage
+from engine.codec import Delivery, TaskMessage
 from engine.worker.finished import Finished, key_of
 from engine.worker.quarantine import CRASHED, Tombstone
 from engine.worker.revoked import RevokedIds
@@ -81,8 +81,21 @@ class Fate:
             self._snapshot = self.finished.snapshot(self.rings)
         return key_of(message.id, message.retries) in self._snapshot
 
+    def sent_back(self, deliveries: Iterable[Delivery]) -> None:
+        """These go back to their queues and are to be run when they come again: an earlier message of the
+        same id may have been finished, and must not be taken for them."""
+        keys = [_key(one) for one in deliveries if not one.redelivered]
+        if keys:
+            self.finished.forget(self.rings, keys)
+
     def _await_verdict(self, task_id: bytes) -> None:
         deadline = time.monotonic() + _VERDICT_WAIT_S
         while self.scoreboard.running_elsewhere(task_id, self.own_slot) and time.monotonic() < deadline:
             time.sleep(_STEP_S)
         self.read_control()
+
+
+def _key(delivery: Delivery) -> bytes:
+    """As `key_of` its task message, which has not been read."""
+    task_id, retries = delivery.header("id"), delivery.header("retries")
+    return key_of(task_id, retries if isinstance(retries, int) else 0) if isinstance(task_id, str) else b""

@@ -18,7 +18,7 @@ from engine.codec import Delivery, TaskMessage
 from engine.errors import CodecError, ContentDisallowed, NotRegistered, TaskRevoked
 from engine.model import Outcome
 from engine.worker import announcing, deadletter
-from engine.worker.fate import FINISHED_BEFORE, Fate
+from engine.worker.fate import WAS_REVOKED, Fate
 from engine.worker.job import DROP, Job, KnownTask
 from engine.worker.logs import clean
 from engine.worker.outcomes import by_tombstone, failure
@@ -38,6 +38,8 @@ class Intake:
         settle: takes a job whose outcome is decided here.
         park: puts a delivery away at the broker until a time (unix seconds).
         declare_dead: makes sure that a dead-letter queue exists.
+        succeeded: whether the store has a SUCCESS of that id (worker_deduplicate_successful_tasks); None: run
+            what is delivered again.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Intake:
         declare_dead: Callable[[str], None],
         hostname: str,
         can_delay: bool,
+        succeeded: Callable[[str], bool] | None = None,
     ) -> None:
         self._decode = app.decode
         self._known = known
@@ -58,6 +61,7 @@ class Intake:
         self._park = park
         self._declare_dead = declare_dead
         self._hostname = hostname
+        self._succeeded = succeeded
         self._dead_queue: str | None = app.conf.worker_dead_letter_queue
         self._grace_s: float = app.conf.worker_unknown_task_grace if can_delay else 0.0
 
@@ -87,18 +91,19 @@ class Intake:
     def _decided_already(self, job: Job) -> bool:
         message, known = job.message, job.known
         verdict = self._fate.of(message, job.delivery.redelivered)
-        if verdict is None:
-            return False
         if isinstance(verdict, Tombstone):
             job.tombstone_id = verdict.task_id
             if verdict.kind == CRASHED and (known is None or known.requeue_when_lost):
-                return False
+                verdict = None
+        if verdict is None and not self._succeeded_before(job):
+            return False
+        if isinstance(verdict, Tombstone):
             self._entomb(job, verdict)
-        elif verdict is FINISHED_BEFORE:
+        elif verdict is WAS_REVOKED:
+            self._revoke(job)
+        else:
             log.info("Task %s[%s] was finished before: acknowledged", clean(message.task), clean(message.id))
             job.outcome = Outcome("IGNORED", store=False)
-        else:
-            self._revoke(job)
         self._settle(job)
         return True
 
@@ -109,6 +114,16 @@ class Intake:
             job.tombstone_id = message.id
         job.outcome = Outcome("REVOKED", TaskRevoked("revoked"), store=_stores(job))
         announcing.revoked(known.task if known is not None else None, message)
+
+    def _succeeded_before(self, job: Job) -> bool:
+        """Its SUCCESS is stored. A task with follow-ups is run again: its result is stored before they are
+        sent, so the one does not prove the other."""
+        message = job.message
+        if self._succeeded is None or not job.delivery.redelivered:
+            return False
+        if message.callbacks or message.chain or message.chord:
+            return False
+        return self._succeeded(message.id)
 
     def _entomb(self, job: Job, tombstone: Tombstone) -> None:
         outcome = by_tombstone(tombstone)
@@ -136,7 +151,7 @@ class Intake:
         if expires is not None and expires <= now:
             log.info("Task %s[%s] has expired: not run", clean(message.task), clean(message.id))
             job = Job(delivery, message, known)
-            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=known is None or known.stores)
+            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=_keeps(known, message))
             announcing.expired(known.task if known is not None else None, message)
             self._settle(job)
             return False
@@ -196,8 +211,13 @@ class Intake:
 
 
 def _stores(job: Job) -> bool:
-    """Whether an outcome that no run made is kept."""
-    return job.known is None or job.known.stores or job.known.stores_errors
+    """Whether an outcome that no run made is stored."""
+    return _keeps(job.known, job.message) or (job.known is not None and job.known.stores_errors)
+
+
+def _keeps(known: KnownTask | None, message: TaskMessage) -> bool:
+    """Whether a result is stored; of a task that is not known here too."""
+    return known.keeps(message) if known is not None else not message.ignore_result
 
 
 def unix_time(text: Any) -> float | None:

@@ -52,7 +52,10 @@ def reap() -> list[tuple[int, int]]:
 
 
 def kill_group(pid: int, signum: int) -> None:
-    """Signal a process and everything it started; a process that is gone is no error."""
+    """Signal a process and everything it started; a process that is gone, or was not told yet (0, which would
+    mean our own group), is no error."""
+    if pid <= 0:
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
     with contextlib.suppress(ProcessLookupError, PermissionError):

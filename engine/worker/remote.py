@@ -27,6 +27,7 @@ log = logging.getLogger("engine.worker")
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 60.0
 _PROVEN_AFTER_S = 60.0
+_BOOT_DEADLINE_S = 60.0
 #: how long it may take to say good-bye to the broker
 _END_GRACE_S = 1.0
 
@@ -76,9 +77,9 @@ class Remote:
                 self._spawn(generation, now)
             return
         channel.flush()
-        verdict = judge(
-            child, self._board.slot(self.slot).read(), now, options.boot_deadline_s, options.deaf_after_s
-        )
+        view = self._board.slot(self.slot).read()
+        boot_s = options.boot_deadline_s or _BOOT_DEADLINE_S
+        verdict = judge(child, view, now, boot_s, options.deaf_after_s)
         if verdict is not None:
             log.error(
                 "killing the control child %d: %s, %.1f s over", child.pid, verdict.reason, verdict.over_s
@@ -104,6 +105,11 @@ class Remote:
             self.child.pid = pid
             if exit_code is not None:
                 self.died(exit_code, time.monotonic())
+
+    def template_gone(self, generation: int, now: float) -> None:
+        """One that was on order there never comes."""
+        if self.child is not None and self.awaits_pid and self.child.generation == generation:
+            self.died(1, now)
 
     def _read(self) -> None:
         child, channel = self.child, self.channel

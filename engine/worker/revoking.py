@@ -55,6 +55,8 @@ class Revoking:
 
     def remember_in(self, pattern: str, nodename: str) -> None:
         """Take over what a file keeps of earlier runs, and go on keeping it there (``worker_state_db``)."""
+        if self._state is not None:
+            return
         self._state = open_state(pattern, nodename, CAPACITY)
         if self._state is not None:
             self.ids.add_new(self._state.keys)

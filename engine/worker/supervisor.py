@@ -5,7 +5,8 @@ imports the app (templates do, see `engine.worker.template`) and opens nothing b
 
 Stopping: SIGTERM or a first SIGINT is *warm*: children take nothing new, finish their task, settle it, hand
 back the rest. A second one, SIGQUIT or the drain deadline is *cold*: tasks are killed with everything they
-started; unacknowledged messages go back to their queues. SIGHUP loads new code; SIGUSR1 dumps all stacks.
+started; unacknowledged messages go back to their queues. With ``worker_soft_shutdown_timeout`` these signals
+leave them so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from engine.worker.banner import log_banner
 from engine.worker.children import Child, Children, Death, State
 from engine.worker.control import Channel
 from engine.worker.generation import Closable, Generation, GenerationState
+from engine.worker.logs import set_color
 from engine.worker.mortician import Mortician
 from engine.worker.options import MAX_CONCURRENCY, WorkerOptions
 from engine.worker.quarantine import Quarantine
@@ -40,6 +42,7 @@ _TICK_S = 0.25
 #: between the cold stop's word and the kill: enough for a child between two tasks to settle
 _QUIT_GRACE_S = 0.2
 _TEMPLATE_RETRY_S = 5.0
+_BOOT_DEADLINE_S = 60.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1  #: the app could not be loaded, or children die at boot
@@ -72,6 +75,7 @@ class Supervisor:
         self._remote = Remote(self._scoreboard, self._listen, self._forget, self._on_control)
         self._generation: Generation | None = None
         self._loading: Generation | None = None
+        self._retired: list[Generation] = []  #: told to end; they may still tell of a child they forked
         self._numbers = 0
         self._announced = False
         self._exit_code = EXIT_OK
@@ -123,7 +127,7 @@ class Supervisor:
         ours: list[Closable] = [self._inbox, self._selector, self._revoking]
         ours += [link.channel for link in self._links.values()]
         ours += [self._remote.channel] if self._remote.channel is not None else []
-        ours += [g.channel for g in (self._generation, self._loading) if g is not None]
+        ours += [g.channel for g in (self._generation, self._loading, *self._retired) if g is not None]
         generation = Generation.fork(
             self._numbers, self._app_path, self._options, self._scoreboard, self._entry_module, ours
         )
@@ -157,10 +161,11 @@ class Supervisor:
         self._children.generation = generation.number
         self._options = replace(self._options, **generation.info.get("effective", {}))
         self._quarantine.max_crashes = self._options.max_crashes_per_task
+        set_color(self._options.log_color)
         self._children.concurrency = self._options.concurrency or processes.usable_cpus()
         if first:
             log_banner(generation.info, self._options, os.getpid())
-            if not self._announced and (pattern := generation.info.get("state_db")):
+            if pattern := generation.info.get("state_db"):
                 self._revoking.remember_in(pattern, self._options.nodename())
         else:
             self._remote.replace()
@@ -169,6 +174,13 @@ class Supervisor:
 
     def _on_template_gone(self, generation: Generation) -> None:
         self._forget(generation.channel)
+        if generation in self._retired:
+            self._retired.remove(generation)
+        for child in self._children:
+            if child.generation == generation.number and not child.pid:  # it was on order, and never comes
+                child.killed_for = "its template is gone"
+                self._on_death(child, 1)
+        self._remote.template_gone(generation.number, time.monotonic())
         error = generation.error or "its process died while it imported the app"
         if generation is self._loading:
             self._loading = None
@@ -183,7 +195,7 @@ class Supervisor:
 
     def _retire(self, generation: Generation) -> None:
         generation.channel.send({"op": "stop"})
-        self._forget(generation.channel)
+        self._retired.append(generation)
 
     # -- children: start -------------------------------------------------------------------------------
 
@@ -225,7 +237,8 @@ class Supervisor:
                 self._broadcast({"op": "buried", "id": message["id"]})
             elif op == "failed":
                 child.error = message["text"]
-                if message.get("fatal") and not self._announced:
+                without_broker = message.get("gave_up") and not self._connected_beside(child)
+                if without_broker or (message.get("fatal") and not self._announced):
                     self._give_up(message["text"])
         if channel.eof:
             self._forget(channel)
@@ -237,6 +250,15 @@ class Supervisor:
 
     def _listen(self, channel: Channel, on_readable: Callable[[], None]) -> None:
         self._selector.register(channel, selectors.EVENT_READ, on_readable)
+
+    def _connected_beside(self, child: Child) -> bool:
+        """Whether another child has what this one has not: a connection to the broker."""
+        for other in self._children:
+            view = self._scoreboard.slot(other.slot).read()
+            known = view is not None and other.state is not State.STARTING
+            if other is not child and view is not None and known and view.phase != scoreboard.RECONNECTING:
+                return True
+        return False
 
     def _forget(self, channel: Channel) -> None:
         """Stop listening; doing it twice is no error (both may be due in one round of the loop)."""
@@ -280,6 +302,9 @@ class Supervisor:
         view = slot.read()
         done = view.done if view is not None else 0
         _, death = self._children.died(child.slot, code, time.monotonic(), done)
+        if view is not None and scoreboard.is_running(view.phase):
+            # it did not finish, whatever an earlier message of its id did
+            self._scoreboard.finished.forget_task(2 * self._children.concurrency + 2, view.task_id)
         self._mortician.bury(child, death, code, view, self._children.stopping)
         slot.clear()  # after the verdict was sent: siblings look here first, then at their messages
         failures = self._children.boot_failures_in_a_row
@@ -319,9 +344,10 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in (signal.SIGTERM, signal.SIGINT):
-                self._stop(cold=self._children.stopping and number == signal.SIGINT)
+                cold = self._children.stopping and number == signal.SIGINT
+                self._stop(cold, self._options.soft_shutdown_s)
             elif number == signal.SIGQUIT:
-                self._stop(cold=True)
+                self._stop(True, self._options.soft_shutdown_s)
             elif number == signal.SIGHUP:
                 self._reload()
             elif number == signal.SIGUSR1:
@@ -343,7 +369,8 @@ class Supervisor:
                 stack = recorder.ask(child.pid, link.recorder_fd)
                 log.warning("stacks of child %d:\n%s", child.pid, stack or "(it does not answer)")
 
-    def _stop(self, cold: bool) -> None:
+    def _stop(self, cold: bool, grace_s: float = 0.0) -> None:
+        """``grace_s``: how long tasks may go on after the first word of a cold stop."""
         now = time.monotonic()
         if not self._children.stopping:
             self._children.stopping = True
@@ -355,9 +382,15 @@ class Supervisor:
                 self._forget(self._loading.channel)
                 self._loading.kill()
                 self._loading = None
-        if cold and not self._cold:
+        if cold:
+            grace_s = 0.0 if self._cold else grace_s
+            drained_mono_s = self._stop_deadline_mono_s
             self._cold = True
-            self._stop_deadline_mono_s = now + _QUIT_GRACE_S
+            self._stop_deadline_mono_s = now + max(grace_s, _QUIT_GRACE_S)
+            if grace_s:
+                if drained_mono_s is not None:
+                    self._stop_deadline_mono_s = min(drained_mono_s, self._stop_deadline_mono_s)
+                log.warning("running tasks have %g s to end, or until the next SIGINT or SIGQUIT", grace_s)
         for child in self._children:
             self._drain(child, scoreboard.QUIT if self._cold else scoreboard.DRAIN)
 
@@ -409,7 +442,8 @@ class Supervisor:
         view = slot.read()
         if view is not None and view.done and now - (child.ready_mono_s or now) > 1.0:
             self._children.proven()
-        verdict = judge(child, view, now, self._options.boot_deadline_s, self._options.deaf_after_s)
+        boot_deadline_s = self._options.boot_deadline_s or _BOOT_DEADLINE_S
+        verdict = judge(child, view, now, boot_deadline_s, self._options.deaf_after_s)
         if verdict is None:
             return
         stack = recorder.ask(child.pid, link.recorder_fd)

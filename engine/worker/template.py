@@ -59,8 +59,8 @@ class EntryPoints(Protocol):
     """What the worker needs of the rest of the program, passed in by its name (``engine.worker.entry``), so
     that neither supervisor nor template import it."""
 
-    def load(self, app_path: str) -> Any:
-        """Import the app and all its tasks."""
+    def load(self, app_path: str, options: WorkerOptions) -> Any:
+        """Import the app and all its tasks, and settle who logs."""
 
     def describe(self, app: Any, options: WorkerOptions) -> dict[str, Any]:
         """What the supervisor and the banner need to know of it."""
@@ -108,7 +108,7 @@ class _Template:
         try:
             importlib.invalidate_caches()
             entry: EntryPoints = importlib.import_module(entry_module)
-            app = entry.load(self._app_path)
+            app = entry.load(self._app_path, self._options)
             entry.announce(app, "worker_init", self._options)
             info = entry.describe(app, self._options)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included

@@ -1,4 +1,4 @@
-"""The app of the tests of long tasks: heartbeat and certificate authority come from the environment."""
+"""The app of the tests of long tasks: the environment gives heartbeat, lease and authority."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import os
 import time
 
 from engine import Engine
+from engine.transport import amqp_keepalive
 from tests.chaos.ledger import note
 
+amqp_keepalive.COVER_S = float(os.environ.get("LONG_COVER", amqp_keepalive.COVER_S))
 authority = os.environ.get("LONG_CAFILE")
 app = Engine(
     "long",
     broker=os.environ["LONG_BROKER"],
     task_default_queue=os.environ["LONG_QUEUE"],
-    broker_heartbeat=float(os.environ["LONG_HEARTBEAT"]),
+    broker_heartbeat=float(os.environ["LONG_BEAT"]),
+    broker_lease=float(os.environ["LONG_BEAT"]),
     **({"broker_use_ssl": {"ca_certs": authority}} if authority else {}),
 )
 

@@ -1,4 +1,4 @@
-"""A task that lasts many heartbeats keeps its connection and runs once, over plain sockets and over TLS.
+"""A task that lasts many heartbeats or leases keeps its connection and runs once, over plain sockets and TLS.
 
 The short form stands for the long one: ``CHAOS_LONG=1`` sleeps 90 s at a heartbeat of 10 s, and holds the
 interpreter's lock in C for 30 s at a heartbeat of 6 s.
@@ -16,26 +16,39 @@ from tests.worker.harness import Ledger, Worker, wait_for
 from tools.brokers import RabbitMQ
 
 LONG = bool(os.environ.get("CHAOS_LONG"))
-#: task, seconds, heartbeat in seconds
+#: task, seconds, heartbeat or lease in seconds
 CASES = [("sleep", 90, 10), ("hold_gil", 30, 6)] if LONG else [("sleep", 9, 2), ("hold_gil", 7, 2)]
+BROKERS = [
+    pytest.param("amqp", marks=pytest.mark.amqp),
+    pytest.param("amqps", marks=pytest.mark.amqp),
+    pytest.param("redis", marks=pytest.mark.redis),
+    pytest.param("rediss", marks=pytest.mark.redis),
+]
 
-pytestmark = [pytest.mark.chaos, pytest.mark.amqp, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize(("task", "seconds", "heartbeat_s"), CASES)
-@pytest.mark.parametrize("over", ["plain", "tls"])
+@pytest.mark.parametrize(("task", "seconds", "beat_s"), CASES)
+@pytest.mark.parametrize("over", BROKERS)
 def test_it_keeps_its_connection_and_runs_once(
-    rabbitmq: RabbitMQ, tmp_path: Path, unique: str, over: str, task: str, seconds: int, heartbeat_s: int
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    unique: str,
+    over: str,
+    task: str,
+    seconds: int,
+    beat_s: int,
 ) -> None:
+    server = request.getfixturevalue("rabbitmq" if over.startswith("amqp") else "redis_server")
     ledger = Ledger(tmp_path / "ledger")
     environ = {
-        "LONG_BROKER": rabbitmq.url if over == "plain" else rabbitmq.amqps_url,
+        "LONG_BROKER": server.url if over in ("amqp", "redis") else getattr(server, f"{over}_url"),
         "LONG_QUEUE": unique,
-        "LONG_HEARTBEAT": str(heartbeat_s),
+        "LONG_BEAT": str(beat_s),
         "LONG_LEDGER": str(ledger.path),
-        **({"LONG_CAFILE": rabbitmq.cafile} if over == "tls" else {}),
+        **({"LONG_CAFILE": server.cafile} if over in ("amqps", "rediss") else {}),
     }
-    caller = Engine("caller", broker=rabbitmq.url, task_default_queue=unique, set_as_current=False)
+    caller = Engine("caller", broker=server.url, task_default_queue=unique, set_as_current=False)
     caller.send_task(f"long.{task}", (seconds,))
     with Worker(tmp_path, environ, app="tests.chaos.long_app:app", concurrency=2) as worker:
         wait_for(lambda: ledger.count("finish"), timeout=seconds + 30, what="the task to end")
@@ -48,4 +61,28 @@ def test_it_keeps_its_connection_and_runs_once(
     assert transport.queue_state(unique).ready == 0
     transport.delete_queue(unique)
     transport.close()
+    caller.close()
+
+
+@pytest.mark.amqp
+def test_over_tls_it_outlasts_the_heartbeats_made_ahead(
+    tmp_path: Path, unique: str, rabbitmq: RabbitMQ
+) -> None:
+    """They are made again in time, as long as Python gets to run."""
+    ledger = Ledger(tmp_path / "ledger")
+    environ = {
+        "LONG_BROKER": rabbitmq.amqps_url,
+        "LONG_CAFILE": rabbitmq.cafile,
+        "LONG_QUEUE": unique,
+        "LONG_BEAT": "2",
+        "LONG_COVER": "4",
+        "LONG_LEDGER": str(ledger.path),
+    }
+    caller = Engine("caller", broker=rabbitmq.url, task_default_queue=unique, set_as_current=False)
+    caller.send_task("long.sleep", (14,))
+    with Worker(tmp_path, environ, app="tests.chaos.long_app:app", concurrency=1) as worker:
+        wait_for(lambda: ledger.count("finish"), timeout=40, what="the task to end")
+        assert worker.stop() == 0
+        assert "connection" not in worker.log().lower(), worker.log()
+    assert ledger.count("start") == 1
     caller.close()

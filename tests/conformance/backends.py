@@ -20,6 +20,8 @@ from engine.transport import Capabilities, Transport, TransportOptions, transpor
 DEADLINE_S = 15.0
 
 NAMES = ("amqp", "redis", "sqlite", "memory", "kombu")
+#: The same brokers over TLS, for the tests marked ``over_tls``: those that move much or wait.
+TLS_NAMES = ("amqps", "rediss")
 
 
 @dataclass

@@ -28,6 +28,7 @@ def test_a_timeout_of_zero_does_not_wait(transport: Transport, queue: QueueSpec)
     assert time.monotonic() - started_mono_s < 1
 
 
+@pytest.mark.over_tls
 def test_no_more_than_the_prefetch(transport: Transport, queue: QueueSpec) -> None:
     publish(transport, *(text(f"{number}", queue.name) for number in range(10)))
     wait_ready(transport, queue.name, 10)
@@ -90,6 +91,7 @@ def test_after_an_unknown_queue_the_transport_works(
     assert bodies(take(transport, 1)) == ["x"]
 
 
+@pytest.mark.over_tls
 def test_waiting_is_ended_by_a_publish(backend: Backend, transport: Transport, queue: QueueSpec) -> None:
     transport.consume([queue.name], 1)
     other = backend.open()
@@ -102,6 +104,7 @@ def test_waiting_is_ended_by_a_publish(backend: Backend, transport: Transport, q
     timer.join()
 
 
+@pytest.mark.over_tls
 def test_waiting_is_ended_by_a_wake_fd(transport: Transport, queue: QueueSpec) -> None:
     transport.consume([queue.name], 1)
     reading, writing = os.pipe()

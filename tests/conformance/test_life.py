@@ -49,6 +49,7 @@ def test_closed_can_connect_again(transport: Transport, queue: QueueSpec) -> Non
     assert bodies(take(transport, 1)) == ["x"]
 
 
+@pytest.mark.over_tls
 def test_reconnecting_consumes_as_before(transport: Transport, queue: QueueSpec) -> None:
     transport.consume([queue.name], 2)
     transport.reconnect()
@@ -60,6 +61,7 @@ def test_reconnecting_consumes_as_before(transport: Transport, queue: QueueSpec)
     assert bodies(take(transport, 1)) == ["c"]
 
 
+@pytest.mark.over_tls
 def test_closing_leaves_no_descriptor(backend: Backend, queue: QueueSpec) -> None:
     transport = backend.open()  # warmed up: what a library opens once for all is open now
     transport.close()
@@ -68,6 +70,8 @@ def test_closing_leaves_no_descriptor(backend: Backend, queue: QueueSpec) -> Non
     publish(transport, text("x", queue.name))
     transport.consume([queue.name], 1)
     take(transport, 1)
+    transport.guard()
+    transport.unguard()
     transport.close()
     wait_until(lambda: len(_descriptors()) <= len(before), "descriptors to be closed", 5)
 
@@ -134,6 +138,7 @@ def _fork(work: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.over_tls
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_has_nothing_of_the_connection(backend: Backend, queue: QueueSpec) -> None:
     before = _descriptors()

@@ -27,6 +27,7 @@ def test_nothing_published_is_nothing(transport: Transport) -> None:
     assert transport.publish([]) == []
 
 
+@pytest.mark.over_tls
 def test_a_batch_keeps_its_order(transport: Transport, queue: QueueSpec) -> None:
     publish(transport, *(text(f"{number}", queue.name) for number in range(250)))
     wait_ready(transport, queue.name, 250)
@@ -91,6 +92,7 @@ def test_too_large_is_refused_alone(backend: Backend, transport: Transport, queu
     assert bodies(take(transport, 1)) == ["b"]
 
 
+@pytest.mark.over_tls
 @pytest.mark.parametrize("size", [0, 1, 4096, 1_500_000])
 def test_bodies_are_byte_exact(transport: Transport, queue: QueueSpec, size: int) -> None:
     body = (bytes(range(256)) * (size // 256 + 1))[:size]
@@ -130,3 +132,26 @@ def test_a_closed_transport_publishes_nothing(transport: Transport, queue: Queue
     transport.close()
     with pytest.raises(TransportClosed):
         transport.publish([text("x", queue.name)])
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+def test_one_by_one_all_arrive_in_order(transport: Transport, queue: QueueSpec, confirm: bool) -> None:
+    """Many, and each with a body, so that without confirms they fill whatever lies between."""
+    count = 200 if confirm else 1500
+    for number in range(count):
+        message = text(f"{number} ".ljust(4000, "."), queue.name)
+        assert transport.publish_one(message, confirm, True, 30.0) is None
+    wait_ready(transport, queue.name, count)
+    transport.consume([queue.name], count)
+    assert [int(body.split()[0]) for body in bodies(take(transport, count))] == list(range(count))
+
+
+def test_one_alone_has_its_outcome(backend: Backend, queue: QueueSpec) -> None:
+    backend.needs("mandatory")
+    small = backend.open(max_message_size=1000)
+    assert small.publish_one(text("a", queue.name), True, True, 30.0) is None
+    assert isinstance(small.publish_one(text("b", f"{queue.name}-nowhere"), True, True, 30.0), Unroutable)
+    assert small.publish_one(text("c", f"{queue.name}-nowhere"), True, False, 30.0) is None
+    assert isinstance(small.publish_one(text("d" * 1001, queue.name), False, True, 30.0), MessageTooLarge)
+    assert small.publish_one(text("f", queue.name), False, True, 30.0) is None
+    wait_ready(small, queue.name, 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from engine.codec import Delivery
 from engine.model import QueueSpec
 from engine.transport import Transport
@@ -15,6 +17,7 @@ def _count(delivery: Delivery) -> int:
     return delivery.delivery_count
 
 
+@pytest.mark.over_tls
 def test_acked_is_gone(backend: Backend, transport: Transport, queue: QueueSpec) -> None:
     publish(transport, *(text(f"{number}", queue.name) for number in range(4)))
     transport.consume([queue.name], 10)
@@ -37,6 +40,7 @@ def test_acked_twice_is_harmless(transport: Transport, queue: QueueSpec) -> None
     assert bodies(take(transport, 1)) == ["b"]
 
 
+@pytest.mark.over_tls
 def test_requeued_comes_again(backend: Backend, transport: Transport, queue: QueueSpec) -> None:
     publish(transport, text("a", queue.name, headers={"kept": 1}, correlation_id="c"))
     transport.consume([queue.name], 1)
@@ -117,6 +121,7 @@ def test_an_ack_of_an_old_epoch_is_dropped(backend: Backend, queue: QueueSpec) -
     transport.ack([again])
 
 
+@pytest.mark.over_tls
 def test_a_live_consumer_keeps_its_messages(backend: Backend, queue: QueueSpec) -> None:
     first, second = backend.open(), backend.open()
     publish(first, text("a", queue.name))
@@ -130,6 +135,7 @@ def test_a_live_consumer_keeps_its_messages(backend: Backend, queue: QueueSpec) 
     assert second.receive(0.1) == []
 
 
+@pytest.mark.over_tls
 def test_two_consumers_share_without_overlap(backend: Backend, queue: QueueSpec) -> None:
     first, second = backend.open(), backend.open()
     publish(first, *(text(f"{number}", queue.name) for number in range(40)))

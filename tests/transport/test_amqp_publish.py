@@ -81,6 +81,17 @@ def test_an_unknown_exchange_in_the_middle(transport: AmqpTransport, unique: str
         assert seen == wanted
 
 
+def test_one_by_one_past_a_closed_channel(transport: AmqpTransport, unique: str) -> None:
+    """Without confirms the broker's word is read only now and then; soon after it messages arrive again."""
+    assert transport.publish_one(text("0", unique, exchange=f"{unique}-missing"), False, True, 5.0) is None
+
+    def arrives() -> bool:
+        assert transport.publish_one(text("1", unique), False, True, 5.0) is None
+        return transport.queue_state(unique).ready > 0
+
+    wait_until(arrives, "the next channel")
+
+
 def test_a_message_the_broker_cannot_stomach(transport: AmqpTransport, unique: str) -> None:
     """Nothing in the broker's words names it, so it is found by trying."""
     messages = [text(f"{number}", unique) for number in range(10)]
@@ -189,3 +200,10 @@ def test_an_alarm(own_broker: RabbitMQ, unique: str) -> None:
         own_broker.ctl("set_vm_memory_high_watermark", "0.4")
         assert transport.publish([text("e", unique)]) == [None]
         assert [delivery.body for delivery in take(transport, 1)] == [b"c"]
+
+
+def test_one_that_cannot_be_encoded(transport: AmqpTransport, unique: str) -> None:
+    assert transport.publish_one(text("x", unique), False, True, 5.0) is None
+    for confirm in (True, False):
+        bad = text("x", unique, headers={"object": object()})
+        assert isinstance(transport.publish_one(bad, confirm, True, 5.0), EncodeError)

@@ -10,10 +10,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.errors import ConnectionFailed
+from engine.transport import TransportOptions, redis_lease
+from engine.transport.redis import RedisTransport
 from engine.transport.redis_owner import host_id, is_dead, new_token
 from tests.transport.redis_support import Desk, bodies, desk_at, put, take, wait_until
 from tools.brokers import Redis
@@ -25,6 +30,28 @@ pytestmark = pytest.mark.redis
 def desk(redis_server: Redis, unique: str) -> Iterator[Desk]:
     with desk_at(redis_server.url, unique) as made:
         yield made
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the one whose lease is watched reaches the server."""
+
+    url: str
+    options: dict[str, Any]
+
+
+@pytest.fixture(params=["redis", "rediss"])
+def way(request: pytest.FixtureRequest, redis_server: Redis) -> Way:
+    return Way(redis_server.url, {}) if request.param == "redis" else _tls(redis_server)
+
+
+@pytest.fixture
+def tls(redis_server: Redis) -> Way:
+    return _tls(redis_server)
+
+
+def _tls(server: Redis) -> Way:
+    return Way(server.rediss_url, {"ssl": {"ca_certs": server.cafile}})
 
 
 def _spawn(url: str, queue: str, work: str, **options: Any) -> subprocess.Popen[str]:
@@ -49,7 +76,7 @@ def _claimed(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_call_that_holds_the_gil_keeps_its_claim(desk: Desk) -> None:
+def test_a_call_that_holds_the_gil_keeps_its_claim(desk: Desk, way: Way) -> None:
     """Three leases long in C, with no Python running: delivered once."""
     queue = desk.queue()
     watcher = desk.open()
@@ -62,7 +89,7 @@ def test_a_call_that_holds_the_gil_keeps_its_claim(desk: Desk) -> None:
         assert transport.receive(0.1) == []
         transport.close()
     """
-    with _spawn(desk.url, queue, work, lease=2.0) as process:
+    with _spawn(way.url, queue, work, lease=2.0, **way.options) as process:
         _claimed(process)
         watcher.consume([queue], 1)
         while process.poll() is None:
@@ -172,42 +199,44 @@ def test_a_waiting_holder_renews(desk: Desk) -> None:
     holder.ack(held)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss"])
-def test_replies_to_renewals_do_not_mix_with_others(redis_server: Redis, unique: str, scheme: str) -> None:
-    url = redis_server.url if scheme == "redis" else redis_server.rediss_url
-    with desk_at(redis_server.url, unique) as desk:
-        queue = desk.queue()
-        ssl = {"ca_certs": redis_server.cafile} if scheme == "rediss" else None
-        holder = desk.open(url, lease=0.3, ssl=ssl)
-        watcher = desk.open()
-        put(holder, queue, "a", "b")
-        holder.consume([queue], 1)
-        [held] = take(holder, 1)
-        watcher.consume([queue], 1)
-        [other] = take(watcher, 1)
-        for _ in range(3):
-            holder.guard()
-            until = time.monotonic() + 0.5
-            while time.monotonic() < until:
-                watcher.recover()
-                assert watcher.receive(0.05) == []
-            holder.unguard()
-            assert holder.queue_state(queue).ready == 0
-        holder.ack([held])
-        watcher.ack([other])
-        assert holder.receive(0.1) == []
-        assert holder.queue_state(queue).ready == 0
-
-
-def test_guard_survives_a_fork(desk: Desk) -> None:
+def test_replies_to_renewals_do_not_mix_with_others(desk: Desk, way: Way) -> None:
     queue = desk.queue()
-    holder = desk.open(lease=0.4)
+    holder = desk.open(way.url, lease=0.3, **way.options)
+    watcher = desk.open()
+    put(holder, queue, "a", "b")
+    holder.consume([queue], 1)
+    [held] = take(holder, 1)
+    watcher.consume([queue], 1)
+    [other] = take(watcher, 1)
+    for _ in range(3):
+        holder.guard()
+        _keeps_its_claims(watcher, 0.5)
+        holder.unguard()
+        assert holder.queue_state(queue).ready == 0
+    holder.ack([held])
+    watcher.ack([other])
+    assert holder.receive(0.1) == []
+    assert holder.queue_state(queue).ready == 0
+
+
+def _keeps_its_claims(watcher: RedisTransport, seconds: float) -> None:
+    """Of those that this watcher would get."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        watcher.recover()
+        assert watcher.receive(0.05) == []
+
+
+def test_guard_survives_a_fork(desk: Desk, way: Way) -> None:
+    queue = desk.queue()
+    holder = desk.open(way.url, lease=0.4, **way.options)
     put(holder, queue, "a")
     holder.consume([queue], 1)
     held = take(holder, 1)
     holder.guard()
     pid = os.fork()
     if pid == 0:
+        holder.abandon()
         os._exit(0 if not holder.connected else 1)
     assert os.waitpid(pid, 0)[1] == 0
     time.sleep(0.8)
@@ -215,6 +244,98 @@ def test_guard_survives_a_fork(desk: Desk) -> None:
     holder.ack(held)
     assert holder.queue_state(queue).ready == 0
     assert not desk.raw.hexists("unacked", held[0].tag)
+
+
+# -- the connection that renews over TLS -------------------------------------------------------------------
+
+
+def _lease_connection(desk: Desk) -> int:
+    """Its id on the server, 0 when there is none. One a test: it is told by the client's name."""
+    wanted = f"{desk.unique}-lease"
+    return next((int(client["id"]) for client in desk.raw.client_list() if client["name"] == wanted), 0)
+
+
+def _guarded(desk: Desk, tls: Way) -> tuple[RedisTransport, RedisTransport]:
+    """One that holds a message under guard, and one that would get it."""
+    queue = desk.queue()
+    holder = desk.open(tls.url, lease=1.5, client_name=desk.unique, **tls.options)
+    watcher = desk.open()
+    put(holder, queue, "a")
+    holder.consume([queue], 1)
+    take(holder, 1)
+    watcher.consume([queue], 1)
+    holder.guard()
+    return holder, watcher
+
+
+def test_it_is_there_when_the_task_begins_and_gone_with_the_transport(desk: Desk, tls: Way) -> None:
+    holder, _ = _guarded(desk, tls)
+    assert _lease_connection(desk)
+    holder.unguard()
+    holder.close()
+    wait_until(lambda: not _lease_connection(desk), "the server to see its end")
+
+
+def test_a_broken_one_is_replaced(desk: Desk, tls: Way, caplog: pytest.LogCaptureFixture) -> None:
+    holder, watcher = _guarded(desk, tls)
+    first = _lease_connection(desk)
+    with caplog.at_level(logging.INFO, logger="engine.transport.redis"):
+        desk.raw.client_kill_filter(_id=first)
+        wait_until(lambda: _lease_connection(desk) not in (0, first), "another connection")
+    assert "replaced" in caplog.text
+    _keeps_its_claims(watcher, 2.5)
+    holder.unguard()
+
+
+def test_a_half_spent_one_is_replaced(desk: Desk, tls: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a task that lets Python run may last longer than what was made ahead."""
+    monkeypatch.setattr(redis_lease, "MOST_RECORDS", 2)
+    holder, watcher = _guarded(desk, tls)
+    first = _lease_connection(desk)
+    wait_until(lambda: _lease_connection(desk) not in (0, first), "another connection")
+    _keeps_its_claims(watcher, 2.5)
+    holder.unguard()
+
+
+def test_scripts_that_were_flushed_are_loaded_again(desk: Desk, tls: Way) -> None:
+    holder, watcher = _guarded(desk, tls)
+    first = _lease_connection(desk)
+    desk.raw.script_flush()
+    wait_until(lambda: _lease_connection(desk) not in (0, first), "another connection")
+    _keeps_its_claims(watcher, 2.5)
+    holder.unguard()
+
+
+def test_one_that_is_refused_is_told_and_tried_again(
+    tmp_path: Path, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Redis(tmp_path / "own", {"maxclients": "1"})
+    server.start()
+    transport = RedisTransport(server.rediss_url, TransportOptions(lease=0.9, **_tls(server).options))
+    try:
+        wait_until(lambda: _connects(transport), "the starter's probe to leave its place")
+        with caplog.at_level(logging.WARNING, logger="engine.transport.redis"):
+            transport.guard()
+            assert "run again elsewhere" in caplog.text
+            assert "two connections" in caplog.text
+        transport.unguard()
+        session: Any = transport._session
+        session.command("CONFIG", "SET", "maxclients", "2")
+        wait_until(lambda: b"engine-lease" in session.command("CLIENT", "LIST"), "a lease connection")
+    finally:
+        transport.close()
+        server.stop()
+
+
+def _connects(transport: RedisTransport) -> bool:
+    try:
+        transport.connect()
+    except ConnectionFailed:
+        return False
+    return True
+
+
+# -- other ends --------------------------------------------------------------------------------------------
 
 
 def test_reconnecting_takes_back_what_was_held(desk: Desk) -> None:
@@ -253,3 +374,45 @@ def test_who_is_dead() -> None:
 def _state(pid: int) -> str:
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0]
+
+
+def test_a_refresh_loads_a_forgotten_script(desk: Desk) -> None:
+    """The native renewals fail after SCRIPT FLUSH; whoever looks after the lease notices."""
+    queue = desk.queue()
+    holder = desk.open(lease=1.5)
+    put(holder, queue, "a")
+    holder.consume([queue], 1)
+    [delivery] = take(holder, 1)
+    holder.guard()
+    desk.raw.script_flush()
+    holder.refresh()
+    wait_until_renewed = time.monotonic() + 3
+    rival = desk.open(lease=1.5)
+    rival.consume([queue], 1)
+    while time.monotonic() < wait_until_renewed:
+        rival.recover()
+        assert rival.receive(0.1) == []
+    holder.ack([delivery])
+    assert holder.queue_state(queue).ready == 0
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_renewing_outlives_a_flush_of_the_scripts(desk: Desk, guarded: bool) -> None:
+    queue = desk.queue()
+    holder, watcher = desk.open(lease=1.0), desk.open()
+    put(watcher, queue, "kept")
+    holder.consume([queue], 10)
+    [delivery] = take(holder, 1)
+    desk.raw.script_flush()
+    if guarded:
+        holder.guard()
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        if not guarded:
+            holder.receive(0.1)
+        watcher.recover()
+        assert watcher.queue_state(queue).ready == 0, "the lease goes on"
+        time.sleep(0.05)
+    if guarded:
+        holder.unguard()
+    holder.ack([delivery])

@@ -1,8 +1,8 @@
 """TLS between a byte stream and a socket, without owning the socket.
 
-`ssl.MemoryBIO` instead of a wrapped socket lets heartbeat records be encrypted ahead, so that the native
-keepalive can send them while Python cannot run. The price is a rule: records leave in the order they were
-made, so what was encrypted ahead and not sent must be sent before anything newer.
+`ssl.MemoryBIO` instead of a wrapped socket lets records be encrypted ahead (heartbeats, lease renewals), so
+that the native keepalive can send them while Python cannot run. The price is a rule: records leave in the
+order they were made, so what was encrypted ahead and not sent must be sent before anything newer.
 """
 
 from __future__ import annotations
