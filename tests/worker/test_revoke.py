@@ -314,3 +314,22 @@ def test_it_costs_little(sqlite_place: Place) -> None:
         before = sum(control.cpu_times()[:2])
         time.sleep(2)  # the thing measured is what it does in a time
         assert sum(control.cpu_times()[:2]) - before <= 0.04
+
+
+@pytest.mark.amqp
+def test_it_answers_again_after_a_lost_connection(rabbitmq: Any, tmp_path: Any, unique: str) -> None:
+    """Its queue went with the connection."""
+    place = Place(rabbitmq.url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
+    with place.worker() as worker:
+        reachable(place)
+        [control] = control_children(worker)
+        rabbitmq.ctl("close_all_connections", "the test says so")
+        place.app.close()
+        reachable(place)
+        assert [one.pid for one in control_children(worker)] == [control.pid]
+        revoke(place, "later")
+        with pytest.raises(TaskRevoked):
+            place.send("work", 1, task_id="later").get(timeout=20)
+        assert worker.stop() == 0
+    assert "remote control lost the broker" in worker.log()
+    place.close()
