@@ -260,7 +260,8 @@ class Supervisor:
         slot = self._scoreboard.slot(child.slot)
         view = slot.read()
         done = view.done if view is not None else 0
-        _, death = self._children.died(child.slot, code, time.monotonic(), done)
+        at_work = view is not None and scoreboard.is_at_work(view.phase)
+        _, death = self._children.died(child.slot, code, time.monotonic(), done, at_work)
         self._mortician.bury(child, death, code, view, self._children.stopping)
         slot.clear()  # after the verdict was sent: siblings look here first, then at their messages
         failures = self._children.boot_failures_in_a_row

@@ -112,6 +112,13 @@ def fork_and_speak(text: str) -> None:
 
 
 @app.task
+def exits(code: int) -> None:
+    """Ends its process, as no task should."""
+    note("start", "exits", code)
+    os._exit(code)
+
+
+@app.task
 def fail(text: str) -> None:
     raise ValueError(text)
 

@@ -42,6 +42,22 @@ def test_a_poison_task_is_put_away_and_its_neighbours_are_not_blamed(place: Plac
     assert place.ready() == 0
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_task_that_ends_its_process_is_put_away_whatever_the_exit_code(
+    sqlite_place: Place, code: int
+) -> None:
+    place = sqlite_place
+    with place.worker() as worker:
+        ends = place.send("exits", code)
+        with pytest.raises(WorkerLost, match="3 times"):
+            ends.get(timeout=60)
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "exits") == 3
+    assert worker.log().count(f"died (exit code {code}) in task tests.worker.sample_app.exits[") == 3
+    assert place.ready(f"{place.queue}.dead") == 1
+
+
 def test_a_task_that_must_not_run_again_after_a_crash(place: Place) -> None:
     with place.worker() as worker:
         lost = place.send("die_once", "once")
