@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from engine import forks
 from engine.codec import Delivery
 from engine.errors import ConnectionLost, TransportClosed
 from engine.transport.base import Transport
@@ -210,6 +211,8 @@ class Child:
         self.transport.guard()
         gate.release()
         job.outcome = outcome = self._execution.run(job, known.task, soft_s)
+        if forks.forked:  # by a hook or a signal's receiver; a fork of the task itself ends in the runner
+            forks.leave(outcome.result)
         gate.acquire()
         self.task_started_mono_s = 0.0
         end = time.monotonic()

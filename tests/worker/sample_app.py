@@ -119,6 +119,21 @@ def exits(code: int) -> None:
 
 
 @app.task
+def forks(how: str) -> list[int]:
+    """Its fork comes back out of the task; the task tells the fork's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        if how == "exit":
+            sys.exit(7)
+        if how == "raise":
+            raise ValueError("in the fork")
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        return []
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
+@app.task
 def fail(text: str) -> None:
     raise ValueError(text)
 

@@ -154,6 +154,19 @@ def test_started_is_told_while_it_runs(place: Place) -> None:
         assert result.get(timeout=20) == "done"
 
 
+def test_a_fork_that_comes_back_out_of_its_task_touches_nothing(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        results = {how: place.send("forks", how) for how in ("exit", "raise", "interrupt", "return")}
+        told = {how: result.get(timeout=20) for how, result in results.items()}
+        assert told == {"exit": [7], "raise": [1], "interrupt": [1], "return": [0]}
+        assert place.send("add", 2, 2).get(timeout=20) == 4
+        assert worker.stop() == 0
+    assert worker.log().count("succeeded in") == 5
+    assert "ValueError: in the fork" in worker.log()
+    assert "lost the connection" not in worker.log()
+    assert place.ready() == 0
+
+
 def test_a_chain_and_its_callbacks_go_on(place: Place) -> None:
     with place.worker() as worker:
         last = chain_of(place, [("add", (1, 2)), ("step", (4,)), ("step", (5,))])
