@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from engine import forks
 from engine.codec import Delivery
@@ -70,6 +71,7 @@ class Child:
         self._slot = slot
         self._generation = generation
         self._pid = os.getpid()
+        self._canary_fd = processes.canary(link.control_fd)
         self._prefetch = prefetch
         self._execution = execution
         self._max_tasks = max_tasks
@@ -108,6 +110,14 @@ class Child:
         """The process is set up; from here on it connects for as long as it takes."""
         self.sign_of_life()
         self._slot.phase(scoreboard.RECONNECTING)
+
+    def cut_off(self) -> NoReturn:
+        """A task has closed descriptors that are the worker's (``os.closerange``). At once, before their
+        numbers are given to other files and written to: the process ends, in that task as its slot says."""
+        view = self._slot.read()
+        if view is not None and view.task_id and not scoreboard.is_running(view.phase):
+            self._slot.phase(scoreboard.RUNNING)  # noticed late: it was the last that ran
+        os._exit(processes.EXIT_CUT_OFF)
 
     def sign_of_life(self) -> None:
         """Tell the supervisor that this child is not stuck, and how far it has come."""
@@ -214,6 +224,10 @@ class Child:
         if forks.forked:  # by a hook or a signal's receiver; a fork of the task itself ends in the runner
             forks.leave(outcome.result)
         gate.acquire()
+        try:
+            os.get_inheritable(self._canary_fd)  # the cheapest way to see that it is open
+        except OSError:
+            self.cut_off()
         self.task_started_mono_s = 0.0
         end = time.monotonic()
         self._slot.phase(scoreboard.SETTLING)

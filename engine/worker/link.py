@@ -59,7 +59,7 @@ class Link:
     ) -> None:
         self._app = app
         self._queue_names = queue_names
-        self._control_fd = control_fd
+        self.control_fd = control_fd
         self._keep_waiting = keep_waiting
         self._worker = worker
         self._max_retries: int = app.conf.broker_connection_max_retries or 0
@@ -114,7 +114,7 @@ class Link:
             transport.consume(self.names, prefetch)
 
     def _declare(self, transport: Transport) -> None:
-        transport.wake_fds = (self._control_fd,)
+        transport.wake_fds = (self.control_fd,)
         specs = self._app.topology.consume_specs(self._queue_names, self._worker)
         for spec in specs:
             if not spec.no_declare:
@@ -160,7 +160,7 @@ class Link:
     def _sleep(self, seconds: float) -> None:
         """Wait, or until the supervisor says something."""
         poll = select.poll()
-        poll.register(self._control_fd, select.POLLIN)
+        poll.register(self.control_fd, select.POLLIN)
         poll.poll(seconds * 1000)
 
     def close(self) -> None:

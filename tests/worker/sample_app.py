@@ -119,6 +119,15 @@ def exits(code: int) -> None:
 
 
 @app.task
+def closes(first: int, files: int) -> None:
+    """Closes what a daemon closes; and opens as many files, which get the numbers."""
+    note("start", "closes", first)
+    os.closerange(first, 1000)
+    for _ in range(files):
+        os.open(os.devnull, os.O_RDWR)
+
+
+@app.task
 def forks(how: str) -> list[int]:
     """Its fork comes back out of the task; the task tells the fork's exit status."""
     pid = os.fork()

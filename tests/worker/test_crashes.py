@@ -58,6 +58,40 @@ def test_a_task_that_ends_its_process_is_put_away_whatever_the_exit_code(
     assert place.ready(f"{place.queue}.dead") == 1
 
 
+@pytest.mark.parametrize(("first", "files"), [(0, 0), (3, 0), (3, 40)])
+def test_a_task_that_closes_the_workers_descriptors_is_put_away(place: Place, first: int, files: int) -> None:
+    with place.worker(prefetch=8) as worker:
+        place.send_many("work", range(20))
+        closes = place.send("closes", first, files)
+        place.send_many("work", range(20, 40))
+        with pytest.raises(WorkerLost, match="3 times"):
+            closes.get(timeout=60)
+        wait_for(lambda: len(place.ledger.finished()) == 40, what="the neighbours")
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "closes") == 3
+    assert "descriptors were closed in its process) in task tests.worker.sample_app.closes[" in worker.log()
+    assert place.ready() == 0
+
+
+@pytest.mark.parametrize("how", ["sys.stderr.close()", "sys.stdout.close()", "os.close(2)"])
+def test_a_task_that_closes_its_standard_streams_does_no_harm(sqlite_place: Place, how: str) -> None:
+    place = sqlite_place
+    (place.folder / "closing_app.py").write_text(
+        "import os, sys\n"
+        "from tests.worker.sample_app import app\n"
+        "app.conf.worker_redirect_stdouts = False\n"
+        "@app.task(name='tests.worker.sample_app.closing')\n"
+        f"def closing():\n    {how}\n"
+    )
+    with place.worker(app="closing_app:app", concurrency=1) as worker:
+        place.send("closing").get(timeout=20)
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert worker.log().count("succeeded in") == 2
+    assert " died " not in worker.log()
+
+
 def test_a_task_that_must_not_run_again_after_a_crash(place: Place) -> None:
     with place.worker() as worker:
         lost = place.send("die_once", "once")
