@@ -347,13 +347,16 @@ class Child:
 
     def _recover_connection(self, error: Exception) -> bool:
         """The connection broke: what is finished gets safe, then connect again. False when stopping."""
-        log.error("lost the connection to the broker: %s", error)
+        self._link.lost(error)
         self._slot.phase(scoreboard.RECONNECTING)
         self._buffer.clear()
         self._consuming = False
         for job in self._settler.pending:
             job.finish = NOTHING
-        self._settler.settle()
+        try:
+            self._settler.settle()
+        except (ConnectionLost, TransportClosed) as again:  # a store in the same place; the tasks come again
+            log.debug("results could not be stored without the broker: %s", again)
         transport = self._link.reopen()
         if transport is None:
             return False
