@@ -143,6 +143,8 @@ def test_a_result_that_cannot_be_written_is_a_failure(place: Place) -> None:
             bad.get(timeout=20)
         assert (before.get(timeout=20), after.get(timeout=20)) == (2, 4)
         assert worker.stop() == 0
+    assert worker.log().count("its result cannot be written") == 1
+    assert f"unwritable[{bad.id}] ran, but its result cannot be written" in worker.log()
     assert place.ready() == 0
 
 
