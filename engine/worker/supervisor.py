@@ -4,9 +4,10 @@ One thread, one loop: signals (as bytes in a pipe), control messages, then what 
 imports the app (templates do, see `engine.worker.template`) and opens nothing but its own socket pairs.
 
 Stopping: SIGTERM or a first SIGINT is *warm*: children take nothing new, finish their task, settle it, hand
-back the rest. A second one, SIGQUIT or the drain deadline is *cold*: tasks are killed with everything they
-started; unacknowledged messages go back to their queues. With ``worker_soft_shutdown_timeout`` these signals
-leave them so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
+back the rest. A second SIGINT, SIGQUIT or the drain deadline is *cold*: tasks are killed with everything they
+started; unacknowledged messages go back to their queues. A second SIGTERM changes nothing, as in Celery: what
+sends it to a worker may well send it twice. With ``worker_soft_shutdown_timeout`` the cold signals leave tasks
+so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
 """
 
 from __future__ import annotations
