@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from engine.errors import TimeLimitExceeded, WorkerLost
+from engine.model import QueueSpec
 from tests.worker.conftest import Place
 from tests.worker.harness import Worker, wait_for
 
@@ -167,7 +169,14 @@ def test_a_worker_whose_app_cannot_be_imported_says_why(sqlite_place: Place) -> 
     worker = Worker(sqlite_place.folder, sqlite_place.environ, app="broken_app:app", expects_ready=False)
     with worker:
         assert worker.wait() == 1
-    assert "nothing_of_that_name" in worker.log()
+    lines = worker.log().splitlines()
+    assert lines[0].endswith("stopping: the app could not be loaded:")
+    assert lines[1:] == [
+        "Traceback (most recent call last):",
+        f'  File "{sqlite_place.folder}/broken_app.py", line 1, in <module>',
+        "    import nothing_of_that_name",
+        "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+    ]
     assert worker.descendants_alive() == []
 
 
@@ -212,7 +221,38 @@ def test_a_wrong_password_ends_the_worker_with_its_reason(rabbitmq, tmp_path, un
     with worker:
         assert worker.wait(30) == 1
     assert "secret" not in worker.log()
-    assert "stopping:" in worker.log()
+    assert "Traceback" not in worker.log()
+    told = [line for line in worker.log().splitlines() if " INFO " not in line]
+    assert len(told) == 1, worker.log()
+    assert "stopping: " in told[0]
+    assert "check user, password and virtual host" in told[0]
+
+
+@pytest.mark.amqp
+def test_a_queue_that_is_not_as_declared_ends_the_worker_with_one_line(  # type: ignore[no-untyped-def]
+    rabbitmq, tmp_path: Path, unique: str
+) -> None:
+    place = Place(rabbitmq.url, None, unique, tmp_path)
+    transport = place.app.open_transport()
+    transport.declare(QueueSpec(unique, durable=False))
+    worker = Worker(tmp_path, place.environ, expects_ready=False)
+    with worker:
+        assert worker.wait(30) == 1
+    transport.delete_queue(unique)
+    transport.close()
+    told = [line for line in worker.log().splitlines() if " INFO " not in line]
+    assert len(told) == 1, worker.log()
+    assert f"stopping: queue '{unique}' exists with durable false, and durable true is asked for" in told[0]
+    assert "Delete the queue, use another name, or set durable to false" in told[0]
+
+
+def test_a_folder_is_no_app(sqlite_place: Place) -> None:
+    worker = Worker(sqlite_place.folder, sqlite_place.environ, app=".", expects_ready=False)
+    with worker:
+        assert worker.wait() == 1
+    assert [line.partition("stopping: ")[2] for line in worker.log().splitlines()] == [
+        "the app could not be loaded: '.' is a folder: name the module or the file in it, e.g. app:app"
+    ]
 
 
 def test_stacks_are_dumped_on_request(sqlite_place: Place) -> None:
