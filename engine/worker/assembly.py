@@ -50,6 +50,7 @@ class Life:
         self._app = app
         self._birth = birth
         self._control = birth.control
+        self._control_file = processes.file_of(birth.control.fileno())
         self._slot = birth.scoreboard.slot(birth.slot)
         self._hostname = options.nodename()
         self._known: dict[str, KnownTask] = {}
@@ -202,6 +203,8 @@ class Life:
             elif op == "obituary":
                 self._settler.store_now([obituary(Tombstone.from_message(message))])
         if self._control.eof:
+            if processes.file_of(self._control.fileno()) != self._control_file:
+                self._child.cut_off()
             self.ask_to_stop("the supervisor is gone")
 
 

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+from engine import forks
 from engine.worker import processes, recorder, signals
 
 
@@ -37,4 +38,5 @@ def become_child(name: str, recorder_fd: int, ask_to_drain: Callable[[], None]) 
     with contextlib.suppress(ValueError, OSError, AttributeError):  # standard error may be no file
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True, chain=False)
     recorder.arm(recorder_fd)
+    forks.watch()
     random.seed()

@@ -10,7 +10,6 @@ between two tasks. What was claimed and not started goes back to its queue.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -18,7 +17,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+from engine import forks
 from engine.codec import Delivery
 from engine.errors import ConnectionLost, TransportClosed
 from engine.transport.base import Transport
@@ -71,6 +72,7 @@ class Child:
         self._slot = slot
         self._generation = generation
         self._pid = os.getpid()
+        self._canary_fd = processes.canary(link.control_fd)
         self._prefetch = prefetch
         self._execution = execution
         self._max_tasks = max_tasks
@@ -113,6 +115,14 @@ class Child:
         """The process is set up; from here on it connects for as long as it takes."""
         self.sign_of_life()
         self._slot.phase(scoreboard.RECONNECTING)
+
+    def cut_off(self) -> NoReturn:
+        """A task has closed descriptors that are the worker's (``os.closerange``). At once, before their
+        numbers are given to other files and written to: the process ends, in that task as its slot says."""
+        view = self._slot.read()
+        if view is not None and view.task_id and not scoreboard.is_running(view.phase):
+            self._slot.phase(scoreboard.RUNNING)  # noticed late: it was the last that ran
+        os._exit(processes.EXIT_CUT_OFF)
 
     def sign_of_life(self) -> None:
         """Tell the supervisor that this child is not stuck, and how far it has come."""
@@ -229,7 +239,13 @@ class Child:
         self.transport.guard()
         gate.release()
         job.outcome = outcome = self._execution.run(job, known.task, soft_s)
+        if forks.forked:  # by a hook or a signal's receiver; a fork of the task itself ends in the runner
+            forks.leave(outcome.result)
         gate.acquire()
+        try:
+            os.get_inheritable(self._canary_fd)  # the cheapest way to see that it is open
+        except OSError:
+            self.cut_off()
         self.task_started_mono_s = 0.0
         end = time.monotonic()
         if end - start >= _RECEIVE_S:  # in no task, but not deaf: the last sign of life is that old
@@ -359,15 +375,17 @@ class Child:
 
     def _recover_connection(self, error: Exception) -> bool:
         """The connection broke: what is finished gets safe, then connect again. False when stopping."""
-        log.error("lost the connection to the broker: %s", error)
+        self._link.lost(error)
         self._slot.phase(scoreboard.RECONNECTING)
         self._fate.sent_back(self._buffer)
         self._buffer.clear()
         self._consuming = False
         for job in self._settler.pending:
             job.finish = NOTHING
-        with contextlib.suppress(ConnectionLost, TransportClosed):  # what could not be stored is put back:
-            self._settler.settle()  # it comes again anyway
+        try:
+            self._settler.settle()
+        except (ConnectionLost, TransportClosed) as again:  # a store in the same place; the tasks come again
+            log.debug("results could not be stored without the broker: %s", again)
         transport = self._link.reopen()
         if transport is None:
             return False

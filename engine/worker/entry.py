@@ -16,9 +16,10 @@ from engine.transport import mask_url
 from engine.worker import logs, processes, redirect
 from engine.worker.assembly import Life
 from engine.worker.boot import become_child
+from engine.worker.failure import failure_text
 from engine.worker.link import GaveUp
 from engine.worker.options import WorkerOptions
-from engine.worker.template import Birth, failure_text
+from engine.worker.template import Birth
 
 log = logging.getLogger("engine.worker")
 
@@ -177,9 +178,10 @@ def run_child(app: Any, birth: Birth) -> int:
     except EngineError as error:
         gave_up = isinstance(error, GaveUp)
         fatal = not life.was_ready and not gave_up
-        text = str(error) if gave_up else failure_text(error)
+        text = failure_text(error)
         birth.control.send({"op": "failed", "text": text, "fatal": fatal, "gave_up": gave_up})
-        log.error("this child cannot go on: %s", error)
+        if life.was_ready:  # before that, the supervisor tells it
+            log.error("this child cannot go on: %s", text)
         code = 1
     finally:
         signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=code)

@@ -1,7 +1,8 @@
 """A child's way to the broker: opened, declared, consumed; and opened again for as long as it takes.
 
 Pauses between tries grow to a few seconds and are drawn at random, so that a thousand children do not come
-back in the same instant. Each step is logged once, not for every try. Credentials that are refused at the
+back in the same instant. They grow too when connecting works and each connection fails soon after, as with a
+damaged file. Each step is logged once, not for every try. Credentials that are refused at the
 start are a mistake of the settings and end the worker; refused later, they are waited out. There is no end to
 it unless ``broker_connection_max_retries`` sets one.
 """
@@ -30,6 +31,8 @@ log = logging.getLogger("engine.worker")
 
 _PAUSE_FIRST_S = 0.1
 _PAUSE_MAX_S = 3.0
+#: a connection that is lost earlier was no good: the next one waits, longer each time
+_LASTING_S = 10.0
 
 #: the broker is out of reach, and trying again is right
 AWAY = (ConnectionFailed, ConnectionLost, TransportClosed)
@@ -60,7 +63,7 @@ class Link:
     ) -> None:
         self._app = app
         self._queue_names = queue_names
-        self._control_fd = control_fd
+        self.control_fd = control_fd
         self._keep_waiting = keep_waiting
         self._worker = worker
         self._max_retries: int = app.conf.broker_connection_max_retries or 0
@@ -68,6 +71,9 @@ class Link:
         self.transport: Transport | None = None
         self._declared_on: Transport | None = None
         self._epoch = 0
+        self._made_mono_s = 0.0
+        self._pause_s = _PAUSE_FIRST_S  #: of the next loss of a connection that did not last
+        self._lost_told = ""
 
     def open(self) -> Transport | None:
         """Connect for the first time. None when the child is to stop meanwhile. Raises AccessRefused,
@@ -81,9 +87,25 @@ class Link:
         self.transport = self._app.open_transport()
         return self.transport
 
+    def lost(self, error: Exception) -> None:
+        """The connection broke: say so, unless the one before it broke in the same way and as soon."""
+        if self._lasted():
+            self._pause_s, self._lost_told = _PAUSE_FIRST_S, ""
+        if str(error) != self._lost_told:
+            self._lost_told = str(error)
+            log.error("lost the connection to the broker, trying again: %s", self._lost_told)
+
+    def _lasted(self) -> bool:
+        return time.monotonic() - self._made_mono_s >= _LASTING_S
+
     def reopen(self) -> Transport | None:
         """Connect again after a loss; None when the child is to stop. With a failover list the transport may
         be another object than before. Raises GaveUp."""
+        if not self._lasted():
+            self._sleep(random.uniform(self._pause_s / 2, self._pause_s))  # noqa: S311 - jitter, no secret
+            self._pause_s = min(2 * self._pause_s, _PAUSE_MAX_S)
+        if not self._keep_waiting():
+            return None
         patient = bool(self._app.conf.broker_connection_retry)
         return self._persist(self._again, patient=patient, refused_is_fatal=False)
 
@@ -115,7 +137,7 @@ class Link:
             transport.consume(self.names, prefetch)
 
     def _declare(self, transport: Transport) -> None:
-        transport.wake_fds = (self._control_fd,)
+        transport.wake_fds = (self.control_fd,)
         specs = self._specs(transport)
         for spec in specs:
             if not spec.no_declare:
@@ -156,6 +178,7 @@ class Link:
             else:
                 if told:
                     log.info("connected again after %.1f s", time.monotonic() - started)
+                self._made_mono_s = time.monotonic()
                 return transport
             self._sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - jitter, no secret
             pause_s = min(2 * pause_s, _PAUSE_MAX_S)
@@ -166,7 +189,7 @@ class Link:
     def _sleep(self, seconds: float) -> None:
         """Wait, or until the supervisor says something."""
         poll = select.poll()
-        poll.register(self._control_fd, select.POLLIN)
+        poll.register(self.control_fd, select.POLLIN)
         poll.poll(seconds * 1000)
 
     def drop(self) -> None:

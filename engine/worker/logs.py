@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -100,7 +101,7 @@ def configure(level: str, json_logs: bool, color: bool | None = None) -> None:
         number = logging.INFO
     root = logging.getLogger()
     if not root.handlers or root.handlers == [_handler]:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(_own_stderr())
         handler.setFormatter(JsonFormatter() if json_logs else LineFormatter(wants_color(color, sys.stderr)))
         root.handlers = [handler]
         _handler, _level = handler, _WorkersLevel(number)
@@ -108,6 +109,16 @@ def configure(level: str, json_logs: bool, color: bool | None = None) -> None:
     else:
         _handler = None
     logging.getLogger("engine").setLevel(number)
+
+
+def _own_stderr() -> TextIO:
+    """Standard error, on a descriptor of the log's own: a task may close ``sys.stderr``, or descriptor 2,
+    which the next file that is opened would get."""
+    try:
+        fd = fcntl.fcntl(sys.stderr.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
+    except (OSError, ValueError, AttributeError):  # a stream without a file
+        return sys.stderr
+    return open(fd, "w", encoding=sys.stderr.encoding, errors="backslashreplace")
 
 
 def set_color(color: bool | None) -> None:

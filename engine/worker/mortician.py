@@ -56,6 +56,9 @@ class Mortician:
             log.debug("child %d ended (%s)", child.pid, processes.exit_text(code))
             return
         how = processes.exit_text(code)
+        if death is Death.BOOT_FAILURE and stopping and child.error:
+            log.debug("child %d died at boot (%s): %s", child.pid, how, child.error)
+            return
         if death is Death.BOOT_FAILURE:
             log.error("child %d died at boot (%s): %s", child.pid, how, child.error or "it told no reason")
             return

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
 import time
 from collections.abc import Iterable
+
+#: how a child ends whose descriptors were closed by a task
+EXIT_CUT_OFF = 115
+
+#: above what a child has open itself, below where those end who close "all"
+_CANARY_FD = 200
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
@@ -85,6 +92,8 @@ def thaw(pid: int) -> None:
 
 def exit_text(code: int) -> str:
     """An exit code for people: ``exit code 1``, ``killed by SIGKILL``."""
+    if code == EXIT_CUT_OFF:
+        return "exit code 115: the worker's descriptors were closed in its process"
     if code >= 0:
         return f"exit code {code}"
     name = signal_name(-code)
@@ -105,6 +114,24 @@ def close_fds(fds: Iterable[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def canary(fd: int) -> int:
+    """A descriptor by which to see whether this process's were closed all together: a copy of ``fd`` with a
+    number so high that files opened afterwards do not soon get it. ``fd`` itself where there is no room."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CANARY_FD)
+    except OSError:
+        return fd
+
+
+def file_of(fd: int) -> tuple[int, int] | None:
+    """Which file, socket or pipe a descriptor stands for; None when it is closed."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def stdin_from_null() -> None:

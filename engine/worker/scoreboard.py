@@ -57,6 +57,11 @@ def is_running(phase: int) -> bool:
     return phase in (RUNNING, RUNNING_ACKED)
 
 
+def is_at_work(phase: int) -> bool:
+    """Whether the child receives and runs tasks: one that leaves by itself goes to another phase first."""
+    return phase in (IDLE, SETTLING) or is_running(phase)
+
+
 @dataclass(frozen=True, slots=True)
 class SlotView:
     """A consistent copy of one slot. Times are of the monotonic clock, in seconds; 0.0 means none."""

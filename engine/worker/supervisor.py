@@ -4,9 +4,10 @@ One thread, one loop: signals (as bytes in a pipe), control messages, then what 
 imports the app (templates do, see `engine.worker.template`) and opens nothing but its own socket pairs.
 
 Stopping: SIGTERM or a first SIGINT is *warm*: children take nothing new, finish their task, settle it, hand
-back the rest. A second one, SIGQUIT or the drain deadline is *cold*: tasks are killed with everything they
-started; unacknowledged messages go back to their queues. With ``worker_soft_shutdown_timeout`` these signals
-leave them so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
+back the rest. A second SIGINT, SIGQUIT or the drain deadline is *cold*: tasks are killed with all that they
+started; unacknowledged messages go back to their queues. A second SIGTERM changes nothing, as in Celery: what
+sends it to a worker may well send it twice. With ``worker_soft_shutdown_timeout`` cold signals leave tasks
+so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Supervisor:
         self._exit_code = EXIT_OK
         self._stop_deadline_mono_s: float | None = None
         self._cold = False
+        self._gave_up = False
         self._retry_load_mono_s = 0.0
 
     # -- life ------------------------------------------------------------------------------------------
@@ -187,7 +189,8 @@ class Supervisor:
             if self._generation is not None:
                 log.error("new code could not be loaded, the old one goes on:\n%s", error)
             elif not self._children.stopping:
-                self._give_up(f"the app could not be loaded: {error}")
+                gap = "\n" if "\n" in error else " "
+                self._give_up(f"the app could not be loaded:{gap}{error}")
         elif generation is self._generation:
             log.error("the template process died; loading the app again")
             self._generation = None
@@ -293,15 +296,16 @@ class Supervisor:
             self._unclaimed.clear()  # nobody is waited for: templates, or orphans of tasks
 
     def _on_death(self, child: Child, code: int) -> None:
-        link = self._links.pop(child.slot)
-        if not link.channel.eof:
-            self._on_child(child, link.channel)  # its last words
+        link = self._links[child.slot]
+        self._on_child(child, link.channel)  # its last words
+        del self._links[child.slot]
         self._forget(link.channel)
         processes.close_fds([link.recorder_fd] if link.recorder_fd >= 0 else [])
         slot = self._scoreboard.slot(child.slot)
         view = slot.read()
         done = view.done if view is not None else 0
-        _, death = self._children.died(child.slot, code, time.monotonic(), done)
+        at_work = view is not None and scoreboard.is_at_work(view.phase)
+        _, death = self._children.died(child.slot, code, time.monotonic(), done, at_work)
         if view is not None and scoreboard.is_running(view.phase):
             # it did not finish, whatever an earlier message of its id did
             self._scoreboard.finished.forget_task(2 * self._children.concurrency + 2, view.task_id)
@@ -316,6 +320,9 @@ class Supervisor:
         self._event("child_died", {"pid": child.pid, "slot": child.slot, "code": code, "death": death.value})
 
     def _give_up(self, why: str) -> None:
+        if self._gave_up:  # each child meets the same: once is enough
+            return
+        self._gave_up = True
         log.critical("stopping: %s", why)
         self._exit_code = EXIT_FAILED
         self._stop(cold=True)
@@ -374,7 +381,8 @@ class Supervisor:
         now = time.monotonic()
         if not self._children.stopping:
             self._children.stopping = True
-            log.info("cold stop: ending tasks" if cold else "warm stop: waiting for running tasks")
+            if not self._gave_up:
+                log.info("cold stop: ending tasks" if cold else "warm stop: waiting for running tasks")
             self._event("stopping", {"cold": cold})
             if self._options.drain_deadline_s is not None:
                 self._stop_deadline_mono_s = now + self._options.drain_deadline_s

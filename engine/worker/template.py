@@ -34,6 +34,7 @@ from typing import Any, NoReturn, Protocol
 
 from engine.worker import processes, signals
 from engine.worker.control import MAX_MESSAGE_BYTES, Channel
+from engine.worker.failure import failure_text
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
 
@@ -199,13 +200,6 @@ def _leave(code: int) -> NoReturn:
     with contextlib.suppress(Exception):
         sys.stderr.flush()
     os._exit(code)
-
-
-def failure_text(error: BaseException) -> str:
-    """Why the app could not be loaded: the message alone for a wrong setting, else with the traceback."""
-    if any(kind.__name__ == "ConfigurationError" for kind in type(error).__mro__):
-        return str(error)
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))[-16_000:]
 
 
 def _fork_warnings(sockets_before: int) -> list[str]:

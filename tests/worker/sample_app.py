@@ -140,6 +140,37 @@ def fork_and_speak(text: str) -> None:
 
 
 @app.task
+def exits(code: int) -> None:
+    """Ends its process, as no task should."""
+    note("start", "exits", code)
+    os._exit(code)
+
+
+@app.task
+def closes(first: int, files: int) -> None:
+    """Closes what a daemon closes; and opens as many files, which get the numbers."""
+    note("start", "closes", first)
+    os.closerange(first, 1000)
+    for _ in range(files):
+        os.open(os.devnull, os.O_RDWR)
+
+
+@app.task
+def forks(how: str) -> list[int]:
+    """Its fork comes back out of the task; the task tells the fork's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        if how == "exit":
+            sys.exit(7)
+        if how == "raise":
+            raise ValueError("in the fork")
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        return []
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
+@app.task
 def fail(text: str) -> None:
     raise ValueError(text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def test_a_worker_that_is_not_to_connect_again_ends(server: Any, tmp_path: Path,
 
 
 @pytest.mark.amqp
+def test_a_damaged_file_is_told_once_and_the_worker_can_be_stopped(tmp_path: Path, unique: str) -> None:
+    place = Place(f"sqlite:///{tmp_path}/broker.db", None, unique, tmp_path)
+    place.send_many("work", range(3000))
+    place.app.close()
+    with (tmp_path / "broker.db").open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(os.urandom(200 * 4096))
+    worker = place.worker(concurrency=2, expects_ready=False)
+    with worker:
+        wait_for(lambda: "is damaged" in worker.log(), what="the error")
+        assert worker.stop(timeout=10) == 0
+    assert "keep a copy" in worker.log()
+    assert worker.log().count("\n") < 60, worker.log()
+
+
 def test_connections_closed_by_the_broker_while_a_task_runs(tmp_path: Path, unique: str) -> None:
     """The task finishes, its result is stored, and its second delivery is not run."""
     rabbitmq = RabbitMQ(tmp_path / "server")  # its own: all connections are closed

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from engine.errors import TimeLimitExceeded, WorkerLost
+from engine.model import QueueSpec
 from tests.worker.conftest import Place
 from tests.worker.harness import Worker, wait_for
 
@@ -41,6 +43,56 @@ def test_a_poison_task_is_put_away_and_its_neighbours_are_not_blamed(place: Plac
     assert place.ledger.count("start", "poison") == 3
     assert set(place.ledger.finished().values()) == {1}
     assert place.ready() == 0
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_task_that_ends_its_process_is_put_away_whatever_the_exit_code(
+    sqlite_place: Place, code: int
+) -> None:
+    place = sqlite_place
+    with place.worker() as worker:
+        ends = place.send("exits", code)
+        with pytest.raises(WorkerLost, match="3 times"):
+            ends.get(timeout=60)
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "exits") == 3
+    assert worker.log().count(f"died (exit code {code}) in task tests.worker.sample_app.exits[") == 3
+    assert place.ready(f"{place.queue}.dead") == 1
+
+
+@pytest.mark.parametrize(("first", "files"), [(0, 0), (3, 0), (3, 40)])
+def test_a_task_that_closes_the_workers_descriptors_is_put_away(place: Place, first: int, files: int) -> None:
+    with place.worker(prefetch=8) as worker:
+        place.send_many("work", range(20))
+        closes = place.send("closes", first, files)
+        place.send_many("work", range(20, 40))
+        with pytest.raises(WorkerLost, match="3 times"):
+            closes.get(timeout=60)
+        wait_for(lambda: len(place.ledger.finished()) == 40, what="the neighbours")
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert place.ledger.count("start", "closes") == 3
+    assert "descriptors were closed in its process) in task tests.worker.sample_app.closes[" in worker.log()
+    assert place.ready() == 0
+
+
+@pytest.mark.parametrize("how", ["sys.stderr.close()", "sys.stdout.close()", "os.close(2)"])
+def test_a_task_that_closes_its_standard_streams_does_no_harm(sqlite_place: Place, how: str) -> None:
+    place = sqlite_place
+    (place.folder / "closing_app.py").write_text(
+        "import os, sys\n"
+        "from tests.worker.sample_app import app\n"
+        "app.conf.worker_redirect_stdouts = False\n"
+        "@app.task(name='tests.worker.sample_app.closing')\n"
+        f"def closing():\n    {how}\n"
+    )
+    with place.worker(app="closing_app:app", concurrency=1) as worker:
+        place.send("closing").get(timeout=20)
+        assert place.send("add", 1, 1).get(timeout=20) == 2
+        assert worker.stop() == 0
+    assert worker.log().count("succeeded in") == 2
+    assert " died " not in worker.log()
 
 
 def test_a_task_that_must_not_run_again_after_a_crash(place: Place) -> None:
@@ -118,7 +170,14 @@ def test_a_worker_whose_app_cannot_be_imported_says_why(sqlite_place: Place) -> 
     worker = Worker(sqlite_place.folder, sqlite_place.environ, app="broken_app:app", expects_ready=False)
     with worker:
         assert worker.wait() == 1
-    assert "nothing_of_that_name" in worker.log()
+    lines = worker.log().splitlines()
+    assert lines[0].endswith("stopping: the app could not be loaded:")
+    assert lines[1:] == [
+        "Traceback (most recent call last):",
+        f'  File "{sqlite_place.folder}/broken_app.py", line 1, in <module>',
+        "    import nothing_of_that_name",
+        "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+    ]
     assert worker.descendants_alive() == []
 
 
@@ -163,7 +222,38 @@ def test_a_wrong_password_ends_the_worker_with_its_reason(rabbitmq, tmp_path, un
     with worker:
         assert worker.wait(30) == 1
     assert "secret" not in worker.log()
-    assert "stopping:" in worker.log()
+    assert "Traceback" not in worker.log()
+    told = [line for line in worker.log().splitlines() if " INFO " not in line]
+    assert len(told) == 1, worker.log()
+    assert "stopping: " in told[0]
+    assert "check user, password and virtual host" in told[0]
+
+
+@pytest.mark.amqp
+def test_a_queue_that_is_not_as_declared_ends_the_worker_with_one_line(  # type: ignore[no-untyped-def]
+    rabbitmq, tmp_path: Path, unique: str
+) -> None:
+    place = Place(rabbitmq.url, None, unique, tmp_path)
+    transport = place.app.open_transport()
+    transport.declare(QueueSpec(unique, durable=False))
+    worker = Worker(tmp_path, place.environ, expects_ready=False)
+    with worker:
+        assert worker.wait(30) == 1
+    transport.delete_queue(unique)
+    transport.close()
+    told = [line for line in worker.log().splitlines() if " INFO " not in line]
+    assert len(told) == 1, worker.log()
+    assert f"stopping: queue '{unique}' exists with durable false, and durable true is asked for" in told[0]
+    assert "Delete the queue, use another name, or set durable to false" in told[0]
+
+
+def test_a_folder_is_no_app(sqlite_place: Place) -> None:
+    worker = Worker(sqlite_place.folder, sqlite_place.environ, app=".", expects_ready=False)
+    with worker:
+        assert worker.wait() == 1
+    assert [line.partition("stopping: ")[2] for line in worker.log().splitlines()] == [
+        "the app could not be loaded: '.' is a folder: name the module or the file in it, e.g. app:app"
+    ]
 
 
 def test_stacks_are_dumped_on_request(sqlite_place: Place) -> None:

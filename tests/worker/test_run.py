@@ -143,6 +143,8 @@ def test_a_result_that_cannot_be_written_is_a_failure(place: Place) -> None:
             bad.get(timeout=20)
         assert (before.get(timeout=20), after.get(timeout=20)) == (2, 4)
         assert worker.stop() == 0
+    assert worker.log().count("its result cannot be written") == 1
+    assert f"unwritable[{bad.id}] ran, but its result cannot be written" in worker.log()
     assert place.ready() == 0
 
 
@@ -152,6 +154,19 @@ def test_started_is_told_while_it_runs(place: Place) -> None:
         meta = wait_for(lambda: result.state == "STARTED" and result.info, what="STARTED")
         assert set(meta) == {"pid", "hostname"}
         assert result.get(timeout=20) == "done"
+
+
+def test_a_fork_that_comes_back_out_of_its_task_touches_nothing(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        results = {how: place.send("forks", how) for how in ("exit", "raise", "interrupt", "return")}
+        told = {how: result.get(timeout=20) for how, result in results.items()}
+        assert told == {"exit": [7], "raise": [1], "interrupt": [1], "return": [0]}
+        assert place.send("add", 2, 2).get(timeout=20) == 4
+        assert worker.stop() == 0
+    assert worker.log().count("succeeded in") == 5
+    assert "ValueError: in the fork" in worker.log()
+    assert "lost the connection" not in worker.log()
+    assert place.ready() == 0
 
 
 def test_a_chain_and_its_callbacks_go_on(place: Place) -> None:

@@ -30,6 +30,16 @@ def test_idle_workers_stop_at_once(place: Place) -> None:
     assert worker.descendants_alive() == []
 
 
+def test_second_term_changes_nothing(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "long", 1.5)
+        wait_for(lambda: sqlite_place.ledger.count("start", "long"), what="the task to start")
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: "warm stop" in worker.log(), what="the warm stop")
+        assert worker.stop(signal.SIGTERM) == 0
+    assert sqlite_place.ledger.finished()["long"] == 1
+
+
 def test_second_interrupt_is_a_cold_stop(place: Place) -> None:
     with place.worker(concurrency=1) as worker:
         place.send("work", "long", 60)
