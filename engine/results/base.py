@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,12 +89,9 @@ class ResultStore(ABC):
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         """Block until the task is in a READY state; None at the timeout. No busy polling."""
 
-    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[ResultMeta]:
-        """Results as they come. The default waits for them in order."""
-        for task_id in task_ids:
-            meta = self.wait(task_id, timeout)
-            if meta is not None:
-                yield meta
+    @abstractmethod
+    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
+        """Each as it comes; ends when all have come, or after ``timeout`` seconds from the start."""
 
     @abstractmethod
     def forget(self, task_id: str) -> None:
