@@ -111,8 +111,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         if os.environ.get("ENGINE_DEBUG") == "1":
             raise
-        from engine.transport.url import mask_url
+        from engine.masking import mask_text
 
-        click.echo(f"engine: {mask_url(error_line(error))}", err=True)
+        click.echo(f"engine: {mask_text(error_line(error))}", err=True)
         return exit_code_for(error)
     return int(status or ExitCode.OK)
