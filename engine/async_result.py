@@ -7,10 +7,11 @@ waits could be the one that should work; exceptions come back as `engine.stored_
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Generic, TypeVar, cast
 
+from engine.call_options import check_timeout
 from engine.context import current_app, current_request
 from engine.errors import ResultTimeout
 from engine.results.base import EXCEPTION_STATES, PROPAGATE_STATES, READY_STATES, ResultMeta, ResultStore
@@ -85,6 +86,7 @@ class AsyncResult(Generic[R]):
             return cast("R", None)
         if disable_sync_subtasks:
             refuse_inside_task()
+        check_timeout(timeout)
         meta = self._ready_meta()
         if meta is None:
             meta = self._wait(
@@ -106,11 +108,15 @@ class AsyncResult(Generic[R]):
             meta = store.wait(self.id, timeout)
             return None if meta is None else self._keep(meta)
         with closing(store.iter_ready([self.id, *parents], timeout)) as ready:
-            for meta in ready:
-                if meta.task_id == self.id:
-                    return self._keep(meta)
-                if meta.status in PROPAGATE_STATES:
-                    return meta
+            return self._among(ready)
+
+    def _among(self, metas: Iterable[ResultMeta]) -> ResultMeta | None:
+        """The first that ends the wait: its own when it is ready, or a failed parent's."""
+        for meta in metas:
+            if meta.task_id == self.id and meta.status in READY_STATES:
+                return self._keep(meta)
+            if meta.status in PROPAGATE_STATES:
+                return meta
         return None
 
     def _parent_ids(self) -> list[str]:
@@ -140,7 +146,7 @@ class AsyncResult(Generic[R]):
         while meta is None:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _POLL_MAX_S)
-            meta = self._wait(self.backend, 0.0, parents)
+            meta = self._among(self.backend.get_many([self.id, *parents]).values())
         return self._value(meta, propagate=True)
 
     # -- looking ---------------------------------------------------------------------------------------

@@ -103,6 +103,22 @@ _PUBLISHING = frozenset(
 )
 
 
+#: every option that has a meaning here, beside those that `engine.call_options` checks by name
+KNOWN_OPTIONS = frozenset(
+    {
+        *_MESSAGE_FIELDS,
+        *_PROPERTIES,
+        *_PUBLISHING,
+        "eta",
+        "stamped_headers",
+        "stamps",
+        "producer",
+        "args",
+        "kwargs",
+    }
+)
+
+
 def make_task(
     name: str, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> TaskMessage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -89,9 +90,15 @@ class ResultStore(ABC):
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         """Block until the task is in a READY state; None at the timeout. No busy polling."""
 
-    @abstractmethod
     def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
-        """Each as it comes; ends when all have come, or after ``timeout`` seconds from the start."""
+        """Each as it comes; ends when all have come, or after ``timeout`` seconds from the start. The default
+        waits for them in order."""
+        deadline_mono_s = None if timeout is None else time.monotonic() + timeout
+        for task_id in task_ids:
+            left_s = None if deadline_mono_s is None else max(0.0, deadline_mono_s - time.monotonic())
+            meta = self.wait(task_id, left_s)
+            if meta is not None:
+                yield meta
 
     @abstractmethod
     def forget(self, task_id: str) -> None:

@@ -145,6 +145,10 @@ def test_garbage_becomes_a_dead_letter_and_the_worker_lives(place: Place) -> Non
         assert place.send("add", 2, 2).get(timeout=20) == 4
         assert worker.stop() == 0
     assert place.ready() == 0
+    assert (
+        f"goes to {place.queue}.dead: task tests.worker.sample_app.add[garbage-1]: unreadable" in worker.log()
+    )
+    assert f"goes to {place.queue}.dead: content type not accepted" in worker.log()
 
 
 def test_rejected_without_requeue_is_run_once(place: Place) -> None:
