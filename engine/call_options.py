@@ -6,7 +6,6 @@ Celery, but not those that look like a known one misspelled. Calls without optio
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
@@ -170,6 +169,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
 
 
 def _refuse_misspelled(name: str, known: Collection[str]) -> None:
+    import difflib
+
     near = difflib.get_close_matches(name, [*known, *_CHECKS], n=1, cutoff=0.85)
     if near:
         raise TypeError(f"a call has no option {name!r}: did you mean {near[0]!r}?")

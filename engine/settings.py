@@ -28,6 +28,7 @@ _IGNORED_NAMES = [name for name in IGNORED if not name.endswith("*")]
 _SPELLINGS = old_names([*BY_NAME, *_IGNORED_NAMES])
 _SECTIONS = tuple(sorted({name.partition("_")[0] + "_" for name in BY_NAME if "_" in name}))
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+_ENV_NAMES = frozenset(row.env for row in ROWS)
 _warned: set[str] = set()
 
 #: environment variables beside ENGINE_<NAME> that Celery reads too
@@ -205,7 +206,24 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             if text is not None and variable is not None and (text or row.base_kind == "str"):
                 found[row.name] = to_kind(row, parse_text(row, text, variable), variable)
                 break
+    _warn_of_misspelled(environ)
     return found
+
+
+def _warn_of_misspelled(environ: Mapping[str, str]) -> None:
+    """A variable that is nobody's setting, and nearly one's."""
+    for variable in environ:
+        if variable.startswith("ENGINE_") and variable not in _ENV_NAMES and variable not in _warned:
+            import difflib
+
+            near = difflib.get_close_matches(variable, _ENV_NAMES, n=1, cutoff=0.9)
+            if near:
+                _warned.add(variable)
+                warnings.warn(
+                    f"the environment variable {variable} has no effect: did you mean {near[0]}?",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
 
 def _from_source(source: Any, namespace: str | None) -> dict[str, Any]:

@@ -151,6 +151,14 @@ def test_attributes_and_routes_are_checked_like_options(app: Engine) -> None:
         app.send_task("r")
 
 
+def test_a_misspelled_attribute_is_told_and_others_are_the_users_own(app: Engine) -> None:
+    with pytest.warns(UserWarning, match=r"no attribute 'max_retrys': did you mean 'max_retries'") as told:
+        app.task(name="m", max_retrys=3)(lambda: None)
+    assert told[0].filename == __file__
+    own = app.task(name="o", owner="me", resultrepr_maxsize=5, acks_on_failure=True)(lambda: None)
+    assert own.owner == "me"  # type: ignore[attr-defined]
+
+
 def test_names_ids_and_arguments_of_a_wrong_kind(app: Engine, add: Task[[int, int], int]) -> None:
     with pytest.raises(ConfigurationError, match="name is empty"):
         app.send_task("")
