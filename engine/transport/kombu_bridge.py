@@ -96,7 +96,11 @@ class KombuTransport(Transport):
         except ConfigurationError:
             raise
         except (ImportError, KeyError) as error:
-            raise MissingExtra(f"kombu cannot speak {mask_url(self._kombu_url)!r}: {error}") from error
+            scheme = self._kombu_url.partition(":")[0]
+            raise MissingExtra(
+                f"kombu cannot speak {mask_url(self._kombu_url)!r}: {error}; install what it needs for that, "
+                f"e.g. pip install 'kombu[{scheme}]'"
+            ) from error
         except ValueError as error:  # urllib's words for a port hold a piece of the password
             raise ConfigurationError(
                 f"kombu cannot read {mask_url(self._kombu_url)!r} as a URL; {UNQUOTED}"
