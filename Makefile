@@ -18,6 +18,7 @@ $(VENV)/pyvenv.cfg:
 
 # The bare install: what a user gets with `pip install .`, in place so that the sources can be edited.
 $(VENV)/.run: $(VENV)/pyvenv.cfg $(SOURCES)
+	@echo "building the engine in $(VENV): about a minute" >&2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 

@@ -213,7 +213,8 @@ class AppBroker(AppSettings):
             store = self.open_store()
             if store is None:
                 raise ResultsDisabled(
-                    "this app keeps no results: set result_backend, e.g. sqlite:///results.db, redis:// or rpc://"
+                    "this app keeps no results: set result_backend (or ENGINE_RESULT_BACKEND) here and in "
+                    "its workers, e.g. rpc:// with RabbitMQ, the broker's own URL with Redis, sqlite:///results.db"
                 )
             held = mine["held"] = _HeldStore(store)
         return held.store

@@ -9,8 +9,9 @@ from engine import context as running
 from engine import signals
 from engine.app_tasks import AppTasks
 from engine.async_result import AsyncResult
+from engine.call_options import check_name, check_options, check_priority, checked_id
 from engine.codec import Delivery, Message, TaskMessage, TaskTemplate, decode_task
-from engine.dispatch import Plan, check_arguments, encode, make_task
+from engine.dispatch import KNOWN_OPTIONS, Plan, check_arguments, encode, make_task
 from engine.ids import new_id
 from engine.message_body import JSON, unpacked
 from engine.model import Route
@@ -71,7 +72,7 @@ class AppMessages(AppTasks):
             self.finalize()
         if task is not None and self.conf.task_always_eager:
             return _eagerly(task, args, kwargs, task_id, options)
-        task_id = task_id or new_id()
+        task_id = checked_id(task_id) if task_id else new_id()
         ignored = _ignored(task, options)
         plan = self._plan(task, name, args, kwargs, options)
         message = self._make(plan, name, task_id, args, kwargs, options, ignored)
@@ -111,6 +112,8 @@ class AppMessages(AppTasks):
         template, plan = known
         if task_id is None:
             task_id = new_id()
+        elif not isinstance(task_id, str):
+            return None
         ignored = None if task is None else bool(task.ignore_result)  # None: the worker's task decides
         message = template.message(task_id, args, kwargs, ignored)
         if message is None:
@@ -132,10 +135,14 @@ class AppMessages(AppTasks):
             known = self._plans.get(name)
             if known is not None:
                 return known
+        check_name(name)
         given = {key: value for key, value in options.items() if key not in _CALL_ONLY and value is not None}
         merged = {**task.call_options, **given} if task is not None else given
+        check_options(merged, KNOWN_OPTIONS)
         topology = self.topology
         route = topology.route(options.get("route_name") or name, args, kwargs, merged, task)
+        if route.priority is not None:
+            check_priority("priority", route.priority)
         plan = Plan.of(self.conf, route, merged)
         if not options and topology.is_static:
             self._plans[name] = plan

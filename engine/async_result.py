@@ -6,10 +6,11 @@ waits could be the one that should work; exceptions come back as `engine.stored_
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Any, Generic, TypeVar, cast
 
+from engine.call_options import check_timeout
 from engine.context import current_app, current_request
 from engine.errors import ResultTimeout
 from engine.results.base import EXCEPTION_STATES, PROPAGATE_STATES, READY_STATES, ResultMeta, ResultStore
@@ -84,10 +85,14 @@ class AsyncResult(Generic[R]):
             return cast("R", None)
         if disable_sync_subtasks:
             refuse_inside_task()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if propagate and follow_parents and self.parent is not None:
-            self._raise_failed_parent()
-        meta = self._ready_meta() or self._wait(deadline, timeout)
+        check_timeout(timeout)
+        meta = self._ready_meta()
+        if meta is None:
+            meta = self._wait(
+                self.backend, timeout, self._parent_ids() if propagate and follow_parents else []
+            )
+        if meta is None:
+            raise ResultTimeout(f"no result of task {self.id} within {timeout} s")
         value = self._value(meta, propagate)
         if callback is not None:
             callback(self.id, value)
@@ -95,20 +100,32 @@ class AsyncResult(Generic[R]):
 
     wait = get
 
-    def _wait(self, deadline: float | None, timeout: float | None) -> ResultMeta:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        meta = self.backend.wait(self.id, left)
-        if meta is None:
-            raise ResultTimeout(f"no result of task {self.id} within {timeout} s")
-        return self._keep(meta)
+    def _wait(self, store: ResultStore, timeout: float | None, parents: list[str]) -> ResultMeta | None:
+        """Its meta once it is ready, or that of a parent which failed: a chain stops there, and waiting for a
+        later step would never end. None at the timeout."""
+        if not parents:
+            meta = store.wait(self.id, timeout)
+            return None if meta is None else self._keep(meta)
+        with closing(store.iter_ready([self.id, *parents], timeout)) as ready:
+            return self._among(ready)
 
-    def _raise_failed_parent(self) -> None:
-        """A chain stops at the step that failed: waiting for a later one would never end."""
-        node = self.parent
+    def _among(self, metas: Iterable[ResultMeta]) -> ResultMeta | None:
+        """The first that ends the wait: its own when it is ready, or a failed parent's."""
+        for meta in metas:
+            if meta.task_id == self.id and meta.status in READY_STATES:
+                return self._keep(meta)
+            if meta.status in PROPAGATE_STATES:
+                return meta
+        return None
+
+    def _parent_ids(self) -> list[str]:
+        """The earlier steps of its chain whose results may be waited for, the nearest first."""
+        ids, node = [], self.parent
         while node is not None:
-            if isinstance(node, AsyncResult) and node.failed():
-                node.get(timeout=0)
+            if isinstance(node, AsyncResult) and not node.ignored:
+                ids.append(node.id)
             node = node.parent
+        return ids
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._await().__await__()
@@ -120,16 +137,16 @@ class AsyncResult(Generic[R]):
 
         if self.ignored:
             return cast("R", None)
-        meta = self._ready_meta()
+        meta, parents = self._ready_meta(), self._parent_ids()
         if meta is None and not self.backend.consuming and self._store is None:
             store_of = self.app
-            meta = await asyncio.to_thread(lambda: cast("ResultStore", store_of.results).wait(self.id, None))
+            meta = await asyncio.to_thread(lambda: self._wait(store_of.results, None, parents))
         pause = _POLL_MIN_S
-        while meta is None or meta.status not in READY_STATES:
+        while meta is None:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _POLL_MAX_S)
-            meta = self.backend.get(self.id)
-        return self._value(self._keep(meta), propagate=True)
+            meta = self._among(self.backend.get_many([self.id, *parents]).values())
+        return self._value(meta, propagate=True)
 
     # -- looking ---------------------------------------------------------------------------------------
 

@@ -20,6 +20,11 @@ __all__ = ["Signature", "as_list", "chain", "chord", "group", "maybe_signature",
 def _tasks(items: Sequence[Any], app: Any) -> list[Signature]:
     if len(items) == 1 and not isinstance(items[0], Mapping) and isinstance(items[0], Iterable):
         items = list(items[0])
+    for item in items:
+        if not isinstance(item, (Mapping, str)) and not hasattr(item, "name"):
+            raise TypeError(
+                f"chains and groups are made of signatures, such as task.s(), not of {item!r:.40}"
+            )
     return [signature(item, app=app) for item in items]
 
 

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from engine.errors import ConfigurationError, DecodeError, MessageTooLarge, MissingExtra
+from engine.errors import ConfigurationError, DecodeError, MessageTooLarge, MissingExtra, install_hint
 
 __all__ = ["compress", "decompress", "mime_type"]
 
@@ -105,9 +105,7 @@ def _module(mime: str, extra: str, *names: str) -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise MissingExtra(
-        f'a body of type {mime} needs a module that is not installed: pip install "engine[{extra}]"'
-    )
+    raise MissingExtra(f"a body of type {mime} needs a module that is not there: {install_hint(extra)}")
 
 
 def _read_streams(open_stream: Callable[[], _Stream], body: bytes, limit_bytes: int, mime: str) -> bytes:

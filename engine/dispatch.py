@@ -103,6 +103,22 @@ _PUBLISHING = frozenset(
 )
 
 
+#: every option that has a meaning here, beside those that `engine.call_options` checks by name
+KNOWN_OPTIONS = frozenset(
+    {
+        *_MESSAGE_FIELDS,
+        *_PROPERTIES,
+        *_PUBLISHING,
+        "eta",
+        "stamped_headers",
+        "stamps",
+        "producer",
+        "args",
+        "kwargs",
+    }
+)
+
+
 def make_task(
     name: str, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> TaskMessage:
@@ -170,7 +186,10 @@ def encode(task: TaskMessage, plan: Plan, properties: Mapping[str, Any]) -> Mess
     if task.eta is not None:
         message.due_at = timestamp(task.eta)
     if task.expires is not None:
-        message.expiration_ms = max(0, int((timestamp(task.expires) - utc_now().timestamp()) * 1000))
+        left_ms = int((timestamp(task.expires) - utc_now().timestamp()) * 1000)
+        message.expiration_ms = (
+            left_ms if left_ms > 0 else None
+        )  # a broker would drop it, a worker tells of it
     for name, value in properties.items():
         if name in _PROPERTIES and value is not None:
             setattr(message, name, value)

@@ -62,6 +62,11 @@ class MissingExtra(ConfigurationError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
 
 
+def install_hint(extra: str) -> str:
+    """How to install an extra, from wherever the package came."""
+    return f"install engine's extra {extra!r} (in a checkout: pip install '.[{extra}]')"
+
+
 class CodecError(EngineError, ValueError):
     """Bytes or objects that do not fit the wire."""
 

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from engine.async_result import AsyncResult, EagerResult
+from engine.call_options import check_timeout
 from engine.context import current_app
 
 
@@ -40,6 +41,7 @@ class GroupResult:
 
     def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> list[Any]:
         """Wait for all of them; their values in order. Raises the first exception in that order."""
+        check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         values = []
         for result in self.results:

@@ -6,8 +6,10 @@ What goes wrong is one clear line (ConfigurationError); an error in the user's o
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 from engine.app import Engine
 from engine.errors import ConfigurationError
+from engine.task import Task
 
 #: where an app is looked for when no attribute is named
 _USUAL_NAMES = ("app", "engine", "celery", "application")
@@ -43,6 +46,10 @@ def _make_importable(folder: str) -> None:
 
 def _import_name(name: str, attribute: str) -> tuple[ModuleType, str]:
     """``package.module``; ``package.module.app`` works as ``package.module:app`` does."""
+    if "" in name.split("."):
+        raise ConfigurationError(
+            f"{name!r} is not a module's name: name the app as app:app, or app.py for a file"
+        )
     try:
         return import_module(name), attribute
     except ModuleNotFoundError as error:
@@ -103,11 +110,34 @@ def _app_of(module: ModuleType, attribute: str, path: str) -> Engine:
             raise ConfigurationError(_no_attribute(module, attribute)) from None
     if isinstance(found, ModuleType):
         return _only_app(found, path)
+    if isinstance(found, Task):
+        raise ConfigurationError(
+            f"{path!r} is a task, not an app: name the app, then the task, "
+            f"e.g. {_app_beside(module)} {found.name}"
+        )
     if callable(found) and not isinstance(found, Engine):
-        found = found()
+        found = _made_by(found, path)
     if not isinstance(found, Engine):
         raise ConfigurationError(_no_engine(path, found))
     return found
+
+
+def _app_beside(module: ModuleType) -> str:
+    apps = [name for name, value in vars(module).items() if isinstance(value, Engine)]
+    return f"{module.__name__}:{apps[0]}" if apps else "module:app"
+
+
+def _made_by(factory: Callable[..., Any], path: str) -> Any:
+    """What a function without parameters returns."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{path!r} is not an app, nor a function that makes one without being given anything ({error})"
+        ) from None
+    except ValueError:  # a callable that cannot be looked into
+        pass
+    return factory()
 
 
 def _only_app(module: ModuleType, path: str) -> Engine:

@@ -102,6 +102,7 @@ def replace(task: Any, sig: Signature) -> NoReturn:
         group_id=request.group,
         group_index=request.group_index,
         root_id=request.root_id,
+        reply_to=request.reply_to,
         replaced_task_nesting=(request.replaced_task_nesting or 0) + 1,
     )
     box = Outbox()

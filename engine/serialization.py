@@ -13,7 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from engine.compression import compress, decompress
-from engine.errors import ConfigurationError, ContentDisallowed, DecodeError, EncodeError, MissingExtra
+from engine.errors import (
+    ConfigurationError,
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    MissingExtra,
+    install_hint,
+)
 
 __all__ = ["JSON", "accepted_types", "compress", "decompress", "dumps", "loads"]
 
@@ -68,9 +75,7 @@ def _unknown(name: str) -> ConfigurationError:
 
 
 def _missing(name: str) -> MissingExtra:
-    return MissingExtra(
-        f'the serializer {name!r} needs a module that is not installed: pip install "engine[{name}]"'
-    )
+    return MissingExtra(f"the serializer {name!r} needs a module that is not there: {install_hint(name)}")
 
 
 def dumps(

@@ -8,16 +8,18 @@ is accepted with one warning that says why. The values stand as plain attributes
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from engine.errors import ConfigurationError, UnknownSetting
+from engine.masking import mask_text, mask_url
 from engine.settings_ignored import IGNORED, reason_ignored
 from engine.settings_names import old_names
 from engine.settings_rows import ROWS, Row
-from engine.settings_values import looks_secret, mask_text, parse_text, to_kind
+from engine.settings_values import looks_secret, parse_text, to_kind
 
 __all__ = ["BY_NAME", "ROWS", "Row", "Settings", "canonical_name"]
 
@@ -25,6 +27,8 @@ BY_NAME: dict[str, Row] = {row.name: row for row in ROWS}
 _IGNORED_NAMES = [name for name in IGNORED if not name.endswith("*")]
 _SPELLINGS = old_names([*BY_NAME, *_IGNORED_NAMES])
 _SECTIONS = tuple(sorted({name.partition("_")[0] + "_" for name in BY_NAME if "_" in name}))
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+_ENV_NAMES = frozenset(row.env for row in ROWS)
 _warned: set[str] = set()
 
 #: environment variables beside ENGINE_<NAME> that Celery reads too
@@ -202,7 +206,24 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             if text is not None and variable is not None and (text or row.base_kind == "str"):
                 found[row.name] = to_kind(row, parse_text(row, text, variable), variable)
                 break
+    _warn_of_misspelled(environ)
     return found
+
+
+def _warn_of_misspelled(environ: Mapping[str, str]) -> None:
+    """A variable that is nobody's setting, and nearly one's."""
+    for variable in environ:
+        if variable.startswith("ENGINE_") and variable not in _ENV_NAMES and variable not in _warned:
+            import difflib
+
+            near = difflib.get_close_matches(variable, _ENV_NAMES, n=1, cutoff=0.9)
+            if near:
+                _warned.add(variable)
+                warnings.warn(
+                    f"the environment variable {variable} has no effect: did you mean {near[0]}?",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
 
 def _from_source(source: Any, namespace: str | None) -> dict[str, Any]:
@@ -289,5 +310,10 @@ def _shown(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _shown(str(key), item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(mask_text(item) if isinstance(item, str) else item for item in value)
-    return mask_text(value) if isinstance(value, str) else value
+        return type(value)(_masked(item) if isinstance(item, str) else item for item in value)
+    return _masked(value) if isinstance(value, str) else value
+
+
+def _masked(text: str) -> str:
+    """A setting that begins like a URL is one; others are text."""
+    return mask_url(text) if _URL.match(text) else mask_text(text)

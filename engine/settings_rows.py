@@ -218,7 +218,7 @@ PRODUCER = _section(
 
 WORKER = _section(
     "worker_",
-    ("concurrency", "any", None, "Children; None is one a CPU."),
+    ("concurrency", "int | None", None, "Children; None or 0 is one a CPU.", (), 0),
     (
         "prefetch",
         "int | None",

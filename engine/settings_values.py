@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from engine.errors import ConfigurationError
+from engine.masking import mask_text
 from engine.settings_rows import Row
 
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
@@ -17,9 +18,6 @@ _FALSE = frozenset({"false", "no", "off", "0", "n", "f", ""})
 _SECRET = re.compile(
     r"passw|secret|token|access_key|private_key|api_?key|key_password|signature", re.IGNORECASE
 )
-# the same two as in engine.transport.url, which is a layer above
-_URL_QUERY = re.compile(r"(?i)(?P<key>[?&][^=&;]*(?:password|passwd|secret|token|key)[^=&;]*)=[^&;\s]*")
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^/?#;,\s@:]*):[^\s;]*@", re.IGNORECASE)
 
 
 def parse_text(row: Row, text: str, spelled: str) -> Any:
@@ -59,11 +57,6 @@ def to_kind(row: Row, value: Any, spelled: str) -> Any:
 def looks_secret(name: str) -> bool:
     """Whether the name says that its value must not be shown."""
     return _SECRET.search(name) is not None
-
-
-def mask_text(text: str) -> str:
-    """Text with the passwords of URLs in it replaced."""
-    return _URL_QUERY.sub(r"\g<key>=**", _URL_PASSWORD.sub(r"\g<head>:**@", text))
 
 
 def _brief(name: str, value: Any) -> str:

@@ -214,6 +214,8 @@ class Signature(dict[str, Any]):
             options.setdefault("group_id", group_id)
         if group_index is not None:
             options["group_index"] = group_index
+        if self.app.rpc_results:  # a worker sends the later steps, and their results are to come here
+            options.setdefault("reply_to", self.app.thread_oid)
         return self.app.AsyncResult(task_id, task_name=self.task)
 
     def link(self, callback: Any) -> Any:

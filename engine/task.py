@@ -7,6 +7,7 @@ worker would. Attributes that are None come from the settings when the app is fi
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, cast
@@ -355,6 +356,7 @@ def make_task_class(
         "__wrapped__": staticmethod(function),
         **options,
     }
+    _warn_of_misspelled(options, base)
     for name in ("autoretry_for", "dont_autoretry_for", "throws"):
         if name in attributes:
             given = attributes[name]
@@ -362,6 +364,31 @@ def make_task_class(
     made: type[Task[Any, Any]] = type(function.__name__, (base,), attributes)
     made.__qualname__ = function.__qualname__
     return made
+
+
+#: attributes of Celery's tasks that mean nothing here, and are no misspellings
+_CELERYS_OWN = frozenset(
+    {
+        *("abstract", "acks_on_failure", "acks_on_timeout", "autoregister", "from_config", "shadow_name"),
+        *("resultrepr_maxsize", "retry_on_worker_lost", "send_events", "Request", "Strategy"),
+    }
+)
+
+
+def _warn_of_misspelled(options: Mapping[str, Any], base: type[Task[Any, Any]]) -> None:
+    """A task may have any attribute; one that is nearly a known one was most likely meant to be that."""
+    unknown = [name for name in options if not hasattr(base, name) and name not in _CELERYS_OWN]
+    if not unknown:
+        return
+    import difflib
+
+    known = [name for name in dir(base) if name[0] != "_"]
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if near:
+            warnings.warn(
+                f"a task has no attribute {name!r}: did you mean {near[0]!r}?", UserWarning, stacklevel=5
+            )
 
 
 def _by_name(name: str) -> Task[Any, Any]:

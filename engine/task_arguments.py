@@ -30,7 +30,12 @@ class ArgumentCheck:
         self._most = 1 << 30 if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional)
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
-        if not kwargs and self._least <= len(args) <= self._most:
-            return
+        try:
+            if not kwargs and self._least <= len(args) <= self._most:
+                return
+        except TypeError:
+            raise TypeError(f"task arguments are a list or a tuple, not {type(args).__name__}") from None
+        if kwargs and not isinstance(kwargs, Mapping):
+            raise TypeError(f"a task's keyword arguments are a mapping, not {type(kwargs).__name__}")
         if self._signature is not None:
             self._signature.bind(*args, **(kwargs or {}))

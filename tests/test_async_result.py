@@ -77,6 +77,30 @@ def test_a_failed_step_of_a_chain_is_told_at_once(app: Engine) -> None:
     last = app.AsyncResult("last", parent=app.AsyncResult("middle", parent=app.AsyncResult("first")))
     with pytest.raises(KeyError):
         last.get(timeout=30)
+    with pytest.raises(KeyError):
+        asyncio.run(_awaited(last))
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def test_a_step_that_fails_while_the_last_is_waited_for_ends_the_wait(app: Engine) -> None:
+    first = app.AsyncResult("first")
+    last = app.AsyncResult("last", parent=app.AsyncResult("middle", parent=first))
+    writer = app.open_store()
+    assert writer is not None
+    stored = {"exc_type": "KeyError", "exc_message": ["k"], "exc_module": "builtins"}
+    fail = threading.Timer(0.1, lambda: writer.store([ResultMeta("first", "REVOKED", stored)]))
+    fail.start()
+    with pytest.raises(KeyError):
+        last.get(timeout=30)
+    fail.join()
+    writer.close()
+    with pytest.raises(ResultTimeout):
+        last.get(timeout=0, propagate=False)
+    store(app, "last", "SUCCESS", 1)
+    assert last.get(timeout=30) == 1
 
 
 def test_forget(app: Engine) -> None:

@@ -167,7 +167,7 @@ for name, kind in kinds.items():
         try:
             call()
         except MissingExtra as error:
-            print(name, f"engine[{name}]" in str(error))
+            print(name, f"'.[{name}]'" in str(error))
 """
 
 

@@ -196,3 +196,18 @@ def test_each_row_is_documented_and_named_once() -> None:
 def test_default_mappings_are_not_shared() -> None:
     make().broker_transport_options["x"] = 1
     assert make().broker_transport_options == {}
+
+
+@pytest.mark.usefixtures("fresh_warnings")
+def test_a_misspelled_variable_is_told_once_and_others_are_not_ours() -> None:
+    with pytest.warns(UserWarning, match="ENGINE_BROKER_ULR has no effect: did you mean ENGINE_BROKER_URL?"):
+        make(environ={"ENGINE_BROKER_ULR": "redis://a"})
+    make(
+        environ={"ENGINE_BROKER_ULR": "redis://a", "ENGINE_DEBUG": "1", "ENGINE_ROOM": "x", "BROKER_ULR": "x"}
+    )
+
+
+@pytest.mark.parametrize("wrong", ["many", -1, 1.5])
+def test_concurrency_is_a_number(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="worker_concurrency"):
+        make({"worker_concurrency": wrong})

@@ -13,6 +13,7 @@ from kombu import Queue
 
 from engine.app import Engine
 from engine.async_result import AsyncResult
+from engine.canvas import chain
 from engine.codec import Message
 from engine.context import Context
 from engine.dispatch import timestamp
@@ -101,6 +102,88 @@ def test_arguments_that_are_none_of_it(add: Task[[int, int], int]) -> None:
         add.apply_async((1,), [1])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        *((name, "x", "is a number of seconds") for name in ("time_limit", "soft_time_limit", "countdown")),
+        *((name, float("nan"), "nan") for name in ("time_limit", "soft_time_limit", "countdown", "expires")),
+        *((name, float("inf"), "inf") for name in ("time_limit", "soft_time_limit", "countdown", "expires")),
+        *((name, 1e300, r"100 years at most, not 1e\+300") for name in ("countdown", "expires")),
+        *((name, 10**400, "inf") for name in ("countdown", "expires")),
+        ("time_limit", -1, "from 0 on, not -1"),
+        ("expires", [], "expires is a number of seconds, a datetime or ISO 8601 text, not list"),
+        ("eta", 5, "eta is a datetime"),
+        ("retries", -1, "retries is a whole number from 0 on, not -1"),
+        ("retries", 1.5, "retries is a whole number, not 1.5"),
+        *(("priority", bad, "priority is a whole number") for bad in ("high", 2.5, -1, 300, True)),
+        ("priority", float("nan"), "priority is a whole number"),
+        *((name, 5, f"{name} is a string, not int") for name in ("group_id", "root_id", "routing_key")),
+        *((name, 5, f"{name} is a string, not int") for name in ("task_id", "serializer", "reply_to")),
+        ("queue", 5, "queue is a queue's name or a Queue, not int"),
+        ("exchange", 5, "exchange is an exchange's name or an Exchange, not int"),
+        *((name, "x", f"{name} is a mapping, not str") for name in ("headers", "retry_policy")),
+        *((name, 5, f"{name} is a mapping, not int") for name in ("headers", "retry_policy")),
+        ("headers", {1: 2}, "headers has strings as keys, not int"),
+        ("chord", "x", "chord takes a signature"),
+        *((name, bad, f"{name} takes a signature") for name in ("link", "link_error") for bad in (5, ["x"])),
+        ("chain", 5, "chain is a list of signatures"),
+        ("coutdown", 3, "no option 'coutdown': did you mean 'countdown'"),
+        ("time_limits", 3, "did you mean 'time_limit'"),
+        ("timeout", "1", "timeout is a number of seconds, not str"),
+    ],
+)
+def test_what_no_worker_could_read_is_not_sent(
+    app: Engine, add: Task[[int, int], int], option: str, value: Any, told: str
+) -> None:
+    with pytest.raises((TypeError, ConfigurationError), match=told):
+        add.apply_async((1, 2), **{option: value})
+    with pytest.raises((TypeError, ConfigurationError), match=told):
+        app.send_task("x", **{option: value})
+    assert run_all(app) == []
+
+
+def test_attributes_and_routes_are_checked_like_options(app: Engine) -> None:
+    hurried = app.task(name="h", time_limit="x")(lambda: None)
+    with pytest.raises(TypeError, match="time_limit is a number of seconds"):
+        hurried.delay()
+    app.conf.task_routes = {"r": {"queue": "q", "priority": "high"}}
+    with pytest.raises(TypeError, match="priority is a whole number"):
+        app.send_task("r")
+
+
+def test_a_misspelled_attribute_is_told_and_others_are_the_users_own(app: Engine) -> None:
+    with pytest.warns(UserWarning, match=r"no attribute 'max_retrys': did you mean 'max_retries'") as told:
+        app.task(name="m", max_retrys=3)(lambda: None)
+    assert told[0].filename == __file__
+    own = app.task(name="o", owner="me", resultrepr_maxsize=5, acks_on_failure=True)(lambda: None)
+    assert own.owner == "me"  # type: ignore[attr-defined]
+
+
+def test_names_ids_and_arguments_of_a_wrong_kind(app: Engine, add: Task[[int, int], int]) -> None:
+    with pytest.raises(ConfigurationError, match="name is empty"):
+        app.send_task("")
+    with pytest.raises(TypeError, match="a task's name is a string, not int"):
+        app.send_task(5)  # type: ignore[arg-type]
+    add.delay(1, 2)  # from now on in fewer steps
+    with pytest.raises(TypeError, match="task_id is a string, not int"):
+        add.apply_async((1, 2), task_id=5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a list or a tuple, not int"):
+        add.apply_async(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="timeout is a number of seconds, not str"):
+        add.AsyncResult("i").get(timeout="1")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="timeout is nan"):
+        add.AsyncResult("i").get(timeout=float("nan"))
+    with pytest.raises(TypeError, match="made of signatures"):
+        chain(1, 2)
+
+
+def test_options_that_are_right_pass(add: Task[[int, int], int]) -> None:
+    assert sent(add, priority=255).priority == 255
+    assert sent(add, x_own="fine", headers={"a": 1}, retries=0, expires=timedelta(seconds=9)).headers
+    assert sent(add, stamped_headers=["coutdown"], coutdown=1, countdown=-5, time_limit=0)
+    assert sent(add, link=[add.s(1), dict(add.s(2))], link_error=add.s(), queue=Queue("q"))
+
+
 def test_countdown_and_eta(add: Task[[int, int], int]) -> None:
     message = sent(add, countdown=60)
     assert message.due_at == pytest.approx(time.time() + 60, abs=5)
@@ -121,7 +204,7 @@ def test_expires(add: Task[[int, int], int]) -> None:
     assert message.expiration_ms == pytest.approx(30_000, abs=3000)
     assert timestamp((message.headers or {})["expires"]) == pytest.approx(time.time() + 30, abs=5)
     assert sent(add, expires=timedelta(minutes=1)).expiration_ms == pytest.approx(60_000, abs=3000)
-    assert sent(add, expires=datetime(2001, 1, 1, tzinfo=timezone.utc)).expiration_ms == 0
+    assert sent(add, expires=datetime(2001, 1, 1, tzinfo=timezone.utc)).expiration_ms is None
 
 
 def test_options_of_the_call_win_over_the_task_and_both_over_the_route(app: Engine) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from engine.bench.plan import Plan
-from engine.errors import ConfigurationError, MissingExtra
+from engine.errors import ConfigurationError, MissingExtra, install_hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,7 @@ def _celery_worker(plan: Plan) -> list[str]:
 
 def _check_celery(plan: Plan) -> None:
     if find_spec("celery") is None:
-        raise MissingExtra(
-            "Celery is not installed here: pip install 'engine[bench]', or leave out --against celery"
-        )
+        raise MissingExtra(f"Celery is not there: {install_hint('bench')}, or leave out --against celery")
     scheme = plan.broker.partition(":")[0]
     if scheme in ("sqlite", "memory"):
         raise ConfigurationError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from engine.cli.exit_codes import ExitCode
-from engine.cli.target import app_option, broker_option, load, split_app
+from engine.cli.output import plain
+from engine.cli.target import Seconds, app_option, broker_option, load, queue_names, split_app
 from engine.errors import ConfigurationError, NotRegistered
 
 if TYPE_CHECKING:
@@ -15,7 +18,26 @@ if TYPE_CHECKING:
     from engine.async_result import AsyncResult
 
 
+_NUMBER = re.compile(r"-(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+class _CallCommand(click.Command):
+    """Takes ``-1`` for an argument of the task; other words with a dash that are no options are refused."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.ignore_unknown_options = True
+        free = args[args.index("--") + 1 :] if "--" in args else []
+        rest = super().parse_args(ctx, args)
+        for word in ctx.params.get("words") or ():
+            if word[:1] == "-" and len(word) > 1 and not _NUMBER.fullmatch(word) and word not in free:
+                near = difflib.get_close_matches(word, [name for p in self.params for name in p.opts], n=1)
+                hint = f"did you mean {near[0]}?" if near else "an argument that begins with - goes after --"
+                raise click.NoSuchOption(word, f"no option {word}: {hint}", ctx=ctx)
+        return rest
+
+
 @click.command(
+    cls=_CallCommand,
     epilog="Example: engine call app:app app.add 2 3 --wait --timeout 10",
 )
 @click.argument("words", metavar="APP TASK [ARGUMENT]...", nargs=-1)
@@ -24,11 +46,9 @@ if TYPE_CHECKING:
 @click.option("-a", "--args", "args_json", metavar="JSON", help="All positional arguments, as a JSON list.")
 @click.option("-k", "--kwargs", "kwargs_json", metavar="JSON", help="Keyword arguments, as a JSON object.")
 @click.option("-w", "--wait", is_flag=True, help="Wait for the result and print it.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait."
-)
+@click.option("--timeout", type=Seconds(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @click.option("-Q", "--queue", metavar="NAME", help="Send it to this queue.")
-@click.option("--countdown", type=click.FloatRange(min=0), metavar="S", help="Run it after S seconds.")
+@click.option("--countdown", type=Seconds(min=0), metavar="S", help="Run it after S seconds.")
 @click.option("--task-id", metavar="ID", help="Use this id.")
 @click.option("--force", is_flag=True, help="Send it although the app does not know a task of that name.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -60,6 +80,8 @@ def call(
     app = load(path, broker)
     if wait:
         _ = app.results  # raises ResultsDisabled before anything is sent
+    if options["queue"] is not None:
+        options["queue"] = queue_names(options["queue"])[0]
     given = {key: value for key, value in options.items() if value is not None}
     try:
         pending = _send(app, name, arguments, keywords, given, force)
@@ -114,4 +136,4 @@ def _print_sent(task_id: str, name: str, as_json: bool) -> None:
 
         print_json({"task_id": task_id, "task": name, "state": "PENDING"})
     else:
-        click.echo(task_id)
+        click.echo(plain(task_id))

@@ -52,7 +52,10 @@ _BY_ERROR: tuple[tuple[type[EngineError], ExitCode], ...] = (
 
 _HINTS: tuple[tuple[type[EngineError], str], ...] = (
     (AccessRefused, "check user, password and virtual host in the broker URL"),
-    (ConnectionFailed, "--broker URL takes another; docs/brokers.md tells of all"),
+    (
+        ConnectionFailed,
+        "broker_url, ENGINE_BROKER_URL or --broker says where it is; docs/brokers.md tells of all",
+    ),
     (QueueNotFound, "a queue comes into being when a worker reads it or a task is sent to it"),
 )
 

@@ -106,13 +106,26 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         click.echo("engine: interrupted", err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # `engine queues | head`
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - the interpreter flushes it at exit
+        _let_go_of_stdout()
         return ExitCode.OK
     except EngineError as error:
         if os.environ.get("ENGINE_DEBUG") == "1":
             raise
-        from engine.transport.url import mask_url
+        from engine.cli.output import plain
+        from engine.masking import mask_text
 
-        click.echo(f"engine: {mask_url(error_line(error))}", err=True)
+        click.echo(f"engine: {plain(mask_text(error_line(error)))}", err=True)
         return exit_code_for(error)
+    except OSError as error:  # a full disk behind stdout, most of all
+        if os.environ.get("ENGINE_DEBUG") == "1":
+            raise
+        _let_go_of_stdout()
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"engine: cannot write or read{where}: {error.strerror or error}", err=True)
+        return ExitCode.FAILURE
     return int(status or ExitCode.OK)
+
+
+def _let_go_of_stdout() -> None:
+    """The interpreter flushes stdout at its end, and what could not be written then still could not be."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends

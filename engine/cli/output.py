@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; what JSON does not know is written as text."""
     import json  # orjson refuses integers above 64 bits, and a task may return one
 
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False, indent=2, allow_nan=False)
+    except ValueError:  # a nan or an infinity, which JSON does not have
+        text = json.dumps(_finite(value), default=_plain, ensure_ascii=False, indent=2, allow_nan=False)
+    click.echo(_SURROGATE.sub(_escaped, text))
+
+
+def _finite(value: Any) -> Any:
+    """null for what is no number, as JavaScript writes it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}"
+
+
+def printable(text: str) -> str:
+    """The text, with what no encoding writes (half of a surrogate pair) escaped."""
+    return _SURROGATE.sub(_escaped, text)
+
+
+def plain(text: str) -> str:
+    """A text from outside for a terminal: control characters but newline and tab are escaped."""
+    return _CONTROL.sub(_escaped, text)
 
 
 def _plain(value: Any) -> Any:

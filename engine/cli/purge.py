@@ -26,15 +26,17 @@ def purge(
     as_json: bool,
 ) -> int:
     """Drop the messages that wait in the queues; those being worked on stay. It cannot be undone."""
-    transport, wanted = open_queues(app_word or app_path, broker, names)
+    transport, wanted, _dead = open_queues(app_word or app_path, broker, names)
     try:
         if not yes:
             click.confirm(f"Drop all messages waiting in {', '.join(wanted)}?", abort=True, err=True)
         dropped: dict[str, int] = {}
+        held: dict[str, int] = {}
         missing: list[str] = []
         for name in wanted:
             try:
                 dropped[name] = transport.purge(name)
+                held[name] = transport.queue_state(name).unacked or 0
             except QueueNotFound:
                 missing.append(name)
     finally:
@@ -42,10 +44,11 @@ def purge(
     if as_json:
         from engine.cli.output import print_json
 
-        print_json({"dropped": dropped, "missing": missing})
+        print_json({"dropped": dropped, "held": held, "missing": missing})
     else:
         for name, number in dropped.items():
-            click.echo(f"{name}: {number:,} dropped")
+            kept = f"; {held[name]:,} held by workers stay, and run" if held[name] else ""
+            click.echo(f"{name}: {number:,} dropped{kept}")
     for name in missing:
         click.echo(f"engine: there is no queue {name!r}", err=True)
     return ExitCode.NOT_FOUND if missing else ExitCode.OK

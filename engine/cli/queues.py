@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli.exit_codes import ExitCode
-from engine.cli.target import app_option, broker_option, load
+from engine.cli.target import app_option, broker_option, load, queue_names
 from engine.errors import QueueNotFound
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ def queues(
 ) -> int:
     """Show ready, unacknowledged and delayed messages, consumers, and the age of the oldest message.
 
+    Without -Q also the queues that hold dead letters, when there are any.
     A dash stands for what this broker does not tell. Exit status 4 when a queue does not exist.
     """
-    transport, wanted = open_queues(app_word or app_path, broker, names)
+    transport, wanted, dead = open_queues(app_word or app_path, broker, names)
     try:
         states, missing = _states(transport, wanted)
+        states += [state for state in _states(transport, dead)[0] if state.ready or state.unacked]
     finally:
         transport.close()
     if as_json:
@@ -53,17 +55,26 @@ def queues(
     return ExitCode.NOT_FOUND if missing else ExitCode.OK
 
 
-def open_queues(app_path: str | None, broker: str | None, names: str | None) -> tuple[Transport, list[str]]:
-    """A connection to the app's or the given broker, and the names of the queues that are meant."""
-    wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
+def open_queues(
+    app_path: str | None, broker: str | None, names: str | None
+) -> tuple[Transport, list[str], list[str]]:
+    """A connection to the app's or the given broker, the queues that are meant, and where their dead letters
+    would be unless queues were named."""
+    wanted = queue_names(names)
     if app_path is not None:
         app = load(app_path, broker)
-        return app.open_transport(), wanted or [spec.name for spec in app.topology.consume_specs(None)]
+        own = wanted or [spec.name for spec in app.topology.consume_specs(None)]
+        dead = app.conf.worker_dead_letter_queue
+        return app.open_transport(), own, [] if wanted else [dead] if dead else _dead(own)
     if broker is None:
         raise click.UsageError("whose queues? Give an app, or --broker URL")
     from engine.transport import open_transport
 
-    return open_transport(broker), wanted or [DEFAULT_QUEUE]
+    return open_transport(broker), wanted or [DEFAULT_QUEUE], [] if wanted else _dead([DEFAULT_QUEUE])
+
+
+def _dead(names: Iterable[str]) -> list[str]:
+    return [f"{name}.dead" for name in names]
 
 
 def _states(transport: Transport, names: Iterable[str]) -> tuple[list[QueueState], list[str]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.exit_codes import ExitCode
-from engine.cli.target import app_option, broker_option, load, split_app
+from engine.cli.output import plain, printable
+from engine.cli.target import Seconds, app_option, broker_option, load, split_app
 from engine.errors import ResultTimeout
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 @app_option
 @broker_option
 @click.option("-w", "--wait", is_flag=True, help="Wait until the task has ended.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds to wait."
-)
+@click.option("--timeout", type=Seconds(min=0), default=60.0, show_default=True, help="Seconds to wait.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: state, result, traceback and the rest.")
 def result(
     words: tuple[str, ...],
@@ -44,8 +43,10 @@ def result(
         return show_when_ready(app, rest[0], timeout, as_json)
     meta = app.results.get(rest[0])
     if meta is None:
+        _show_none(rest[0], None, as_json)
         click.echo(
-            f"engine: no result for {rest[0]}: not begun, not known, or expired (--wait waits)", err=True
+            f"engine: no result for {plain(rest[0])}: not begun, not known, or expired (--wait waits)",
+            err=True,
         )
         return ExitCode.NOT_FOUND
     return show(meta, as_json)
@@ -55,8 +56,18 @@ def show_when_ready(app: Engine, task_id: str, timeout: float, as_json: bool) ->
     """Wait for a result and print it; the exit status. Raises ResultTimeout."""
     meta = app.results.wait(task_id, timeout)
     if meta is None:
+        _show_none(task_id, app.results.get(task_id), as_json)
         raise ResultTimeout(f"no result for {task_id} within {timeout:g} s: is a worker reading its queue?")
     return show(meta, as_json)
+
+
+def _show_none(task_id: str, meta: ResultMeta | None, as_json: bool) -> None:
+    """For a script: the id and where it stands, in the shape of a result."""
+    if as_json:
+        from engine.cli.output import print_json
+        from engine.results.base import ResultMeta as Meta
+
+        print_json((meta or Meta(task_id, "PENDING")).to_wire())
 
 
 def show(meta: ResultMeta, as_json: bool) -> int:
@@ -69,13 +80,13 @@ def show(meta: ResultMeta, as_json: bool) -> int:
 
         print_json(meta.to_wire())
     elif failed:
-        click.echo(f"{meta.status}: {_error(meta.result)}", err=True)
+        click.echo(plain(f"{meta.status}: {_error(meta.result)}"), err=True)
         if meta.traceback:
-            click.echo(str(meta.traceback).rstrip(), err=True)
+            click.echo(plain(str(meta.traceback).rstrip()), err=True)
     elif meta.status == "SUCCESS":
-        click.echo(_text(meta.result))
+        click.echo(printable(_text(meta.result)))
     else:
-        click.echo(meta.status)
+        click.echo(plain(meta.status))
     return ExitCode.FAILURE if failed else ExitCode.OK
 
 

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.cli.target import app_option, split_app
+from engine.cli.target import Seconds, app_option, queue_names, split_app
 
 if TYPE_CHECKING:
     from engine.worker.options import WorkerOptions
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def _no_broker(_ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            "a worker takes its broker from the app: set broker_url, or ENGINE_BROKER_URL if the app has none"
+        )
 
 
 @click.command(epilog="Example: engine run app:app --concurrency 4 --queues celery,mail")
@@ -22,6 +29,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
     "-c", "--concurrency", type=click.IntRange(min=1), metavar="N", help="Processes (default: CPUs)."
 )
 @click.option("-Q", "--queues", metavar="A,B", help="Queues to read (default: the app's).")
+@click.option("-b", "--broker", hidden=True, expose_value=False, callback=_no_broker)
 @click.option("-n", "--hostname", metavar="NAME", help="This worker's name, e.g. mail@%h.")
 @click.option(
     "-l", "--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True
@@ -39,18 +47,16 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
     metavar="KIB",
     help="Replace a process above so many KiB.",
 )
-@click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Kill a task after S."
-)
+@click.option("--time-limit", type=Seconds(min=0, min_open=True), metavar="S", help="Kill a task after S.")
 @click.option(
     "--soft-time-limit",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="S",
     help="Raise SoftTimeLimitExceeded in a task after S.",
 )
 @click.option(
     "--drain-deadline",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="S",
     help="At shutdown, how long running tasks may take to end.",
 )
@@ -83,7 +89,7 @@ def worker_options(given: Mapping[str, Any]) -> WorkerOptions:
     soft, hard = given["soft_time_limit"], given["time_limit"]
     if soft is not None and hard is not None and soft >= hard:
         raise click.UsageError(f"--soft-time-limit ({soft:g}) must be below --time-limit ({hard:g})")
-    queues = tuple(name.strip() for name in (given["queues"] or "").split(",") if name.strip())
+    queues = tuple(queue_names(given["queues"]))
     return WorkerOptions(
         concurrency=given["concurrency"],
         queues=queues or None,

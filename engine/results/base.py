@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,10 +90,13 @@ class ResultStore(ABC):
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         """Block until the task is in a READY state; None at the timeout. No busy polling."""
 
-    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[ResultMeta]:
-        """Results as they come. The default waits for them in order."""
+    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
+        """Each as it comes; ends when all have come, or after ``timeout`` seconds from the start. The default
+        waits for them in order."""
+        deadline_mono_s = None if timeout is None else time.monotonic() + timeout
         for task_id in task_ids:
-            meta = self.wait(task_id, timeout)
+            left_s = None if deadline_mono_s is None else max(0.0, deadline_mono_s - time.monotonic())
+            meta = self.wait(task_id, left_s)
             if meta is not None:
                 yield meta
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,24 @@ class MemoryStore(ResultStore):
 
         with self._shelf.changed:
             return self._shelf.changed.wait_for(ready, timeout)
+
+    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
+        deadline_mono_s = None if timeout is None else time.monotonic() + timeout
+        missing = dict.fromkeys(task_ids)
+
+        def ready() -> list[ResultMeta]:
+            found = self.get_many(list(missing)).values()
+            return [meta for meta in found if meta.status in READY_STATES]
+
+        while missing:
+            left_s = None if deadline_mono_s is None else max(0.0, deadline_mono_s - time.monotonic())
+            with self._shelf.changed:
+                found = self._shelf.changed.wait_for(ready, left_s)
+            if not found:
+                return
+            for meta in found:
+                del missing[meta.task_id]
+                yield meta
 
     def forget(self, task_id: str) -> None:
         with self._shelf.changed:

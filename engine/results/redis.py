@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from engine.codec import json_decode, json_encode
@@ -140,7 +140,7 @@ class RedisStore(ResultStore):
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         return next(iter(self.iter_ready([task_id], timeout)), None)
 
-    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[ResultMeta]:
+    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
         """Each as it comes, on one subscription; ends when all have come or after ``timeout`` seconds."""
         deadline_mono_s = None if timeout is None else time.monotonic() + timeout
         waited = {self._key(task_id): task_id for task_id in task_ids}

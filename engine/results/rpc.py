@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 
 from engine.codec import Delivery, Message, json_decode, json_encode
 from engine.errors import (
@@ -140,7 +140,7 @@ class RpcStore(ResultStore):
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         return next(iter(self.iter_ready([task_id], timeout)), None)
 
-    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[ResultMeta]:
+    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
         """Each as it comes; ends when all have come or after ``timeout`` seconds."""
         deadline_mono_s = None if timeout is None else time.monotonic() + timeout
         waited = dict.fromkeys(task_ids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,7 +133,7 @@ class SqliteStore(ResultStore):
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         return next(self.iter_ready([task_id], timeout), None)
 
-    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[ResultMeta]:
+    def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
         """As they come; ends at the timeout, which counts from the start."""
         deadline_mono_s = None if timeout is None else time.monotonic() + timeout
         missing = dict.fromkeys(task_ids)

@@ -41,7 +41,7 @@ def transport_class(url: str) -> type[Transport]:
             target = _SCHEMES[scheme]
         except KeyError:
             raise ConfigurationError(
-                f"no transport for {scheme!r} in {mask_url(url)!r}: use one of "
+                f"no transport for {mask_url(scheme)!r} in {mask_url(url)!r}: use one of "
                 f"{', '.join(sorted(_SCHEMES))}, or kombu+<anything kombu speaks>"
             ) from None
     module, _, name = target.partition(":")

@@ -49,6 +49,15 @@ def due_ms_of(due_at: float | None, now_ms: int) -> int | None:
     return due_ms if due_ms > now_ms else None
 
 
+def time_to_live_of(message: Message) -> int | None:
+    """The message's own time to live, in ms. None for a task: when it expires stands in its headers too, and
+    its worker tells the log and the caller, where a broker would drop it in silence."""
+    headers = message.headers
+    if headers and "task" in headers and headers.get("expires") is not None:
+        return None
+    return message.expiration_ms
+
+
 def expires_ms_of(expiration_ms: int | None, queue_arguments: Mapping[str, Any], start_ms: int) -> int | None:
     """When it expires in this queue: the shorter of its own and the queue's TTL, from when it may be
     delivered."""

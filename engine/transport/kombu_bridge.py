@@ -39,11 +39,12 @@ from engine.errors import (
     TransportClosed,
     TransportError,
 )
+from engine.masking import mask_text
 from engine.model import BindingSpec, ExchangeSpec, QueueSpec, QueueState
 from engine.transport.base import Capabilities, Transport, TransportOptions
 from engine.transport.embedded import too_large
 from engine.transport.kombu_messages import delivery_of, due_at_of, prepared
-from engine.transport.url import mask_url
+from engine.transport.url import UNQUOTED, mask_url
 
 #: An idle consumer asks this often, less often the longer nothing comes.
 _FIRST_POLL_S = 0.02
@@ -95,10 +96,18 @@ class KombuTransport(Transport):
         except ConfigurationError:
             raise
         except (ImportError, KeyError) as error:
-            raise MissingExtra(f"kombu cannot speak {mask_url(self._kombu_url)!r}: {error}") from error
+            scheme = self._kombu_url.partition(":")[0]
+            raise MissingExtra(
+                f"kombu cannot speak {mask_url(self._kombu_url)!r}: {error}; install what it needs for that, "
+                f"e.g. pip install 'kombu[{scheme}]'"
+            ) from error
+        except ValueError as error:  # urllib's words for a port hold a piece of the password
+            raise ConfigurationError(
+                f"kombu cannot read {mask_url(self._kombu_url)!r} as a URL; {UNQUOTED}"
+            ) from (None if "ort" in str(error) else error)
         except Exception as error:  # each of kombu's transports has errors of its own
             kind = AccessRefused if "refused" in type(error).__name__.lower() else ConnectionFailed
-            raise kind(f"cannot connect to {mask_url(self._kombu_url)}: {mask_url(str(error))}") from error
+            raise kind(f"cannot connect to {mask_url(self._kombu_url)}: {mask_text(str(error))}") from error
         self._connection = connection
         self._pid = os.getpid()
         self.epoch += 1
@@ -165,7 +174,7 @@ class KombuTransport(Transport):
             self._renew_channels()
             raise _channel_error(error, what) from error
         except self._connection.connection_errors as error:
-            raise ConnectionLost(f"{mask_url(self.url)}: {mask_url(str(error))}") from error
+            raise ConnectionLost(f"{mask_url(self.url)}: {mask_text(str(error))}") from error
 
     def _renew_channels(self) -> None:
         """A broker closes the channel of a failed call; kombu's virtual ones stay open."""
@@ -380,7 +389,7 @@ class KombuTransport(Transport):
 
 def _channel_error(error: Exception, what: str) -> TransportError:
     code = str(getattr(error, "reply_code", "") or "")
-    said = mask_url(str(getattr(error, "reply_text", "") or error))
+    said = mask_text(str(getattr(error, "reply_text", "") or error))
     if code == "404":
         return QueueNotFound(f"{what} does not exist: {said}")
     if code == "406":

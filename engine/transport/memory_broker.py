@@ -25,6 +25,7 @@ from engine.transport.embedded import (
     due_ms_of,
     expires_ms_of,
     queue_not_found,
+    time_to_live_of,
     unroutable,
 )
 from engine.transport.routing import Binding, RoutingTable
@@ -168,7 +169,7 @@ class Broker:
             message=message,
             priority=clamp_priority(message.priority),
             since_ms=start_ms,
-            expires_ms=expires_ms_of(message.expiration_ms, queue.arguments, start_ms),
+            expires_ms=expires_ms_of(time_to_live_of(message), queue.arguments, start_ms),
         )
         queue.put(entry, due_ms)
 

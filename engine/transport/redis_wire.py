@@ -23,7 +23,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from engine.errors import AccessRefused, ConnectionFailed, ConnectionLost, MissingExtra, TransportClosed
+from engine.errors import (
+    AccessRefused,
+    ConnectionFailed,
+    ConnectionLost,
+    MissingExtra,
+    TransportClosed,
+    install_hint,
+)
 from engine.transport.redis_address import RedisAddress
 
 logger = logging.getLogger("engine.transport.redis")
@@ -60,9 +67,9 @@ def _hiredis() -> Any:
     try:
         import hiredis
     except ImportError:
-        raise MissingExtra("Redis needs the package hiredis: pip install 'engine[redis]'") from None
+        raise MissingExtra(f"Redis needs the package hiredis: {install_hint('redis')}") from None
     if not hasattr(hiredis, "PushNotification"):
-        raise MissingExtra("Redis needs hiredis 3.2 or newer: pip install --upgrade 'engine[redis]'")
+        raise MissingExtra(f"Redis needs hiredis 3.2 or newer: {install_hint('redis')}")
     return hiredis
 
 

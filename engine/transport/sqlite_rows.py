@@ -12,6 +12,7 @@ from engine.transport.embedded import (
     due_ms_of,
     expires_ms_of,
     properties_of,
+    time_to_live_of,
 )
 from engine.transport.sqlite_schema import DELAYED, READY
 from engine.transport.sqlite_topology import StoredQueue
@@ -52,7 +53,7 @@ def row_of(message: Message, envelope: bytes, queue: StoredQueue, now_ms: int) -
         clamp_priority(message.priority),
         start_ms,
         due_ms,
-        expires_ms_of(message.expiration_ms, queue.arguments, start_ms),
+        expires_ms_of(time_to_live_of(message), queue.arguments, start_ms),
         envelope,
         message.body,
     )

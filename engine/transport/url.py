@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from engine.errors import ConfigurationError
+from engine.masking import mask_url
 
-_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^/?#;,\s@:]*):[^\s;]*@", re.IGNORECASE)
-_SECRET_QUERY = re.compile(
-    r"(?P<key>[?&][^=&;]*(?:password|passwd|secret|token|key)[^=&;]*)=[^&;\s]*", re.IGNORECASE
-)
+__all__ = ["UNQUOTED", "BrokerURL", "mask_url", "split_failover"]
+
+#: how a password is written in a URL
+UNQUOTED = "in user name and password write %23 for #, %2F for /, %3F for ?, %3A for :, %40 for @, %25 for %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,15 @@ class BrokerURL:
     @classmethod
     def parse(cls, url: str) -> BrokerURL:
         """Raises ConfigurationError for what is not a URL; the message never holds the password."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-            host = parts.hostname
-        except ValueError as error:
-            raise ConfigurationError(f"not a broker URL: {mask_url(url)!r} ({error})") from None
-        if not parts.scheme:
-            raise ConfigurationError(f"not a broker URL: {mask_url(url)!r} (it needs a scheme, e.g. amqp://)")
+        why = _why_no_url(url)
+        if why is not None:
+            raise ConfigurationError(f"not a broker URL: {mask_url(url)!r} ({why})")
+        parts = urlsplit(url)
         path = unquote(parts.path[1:]) if parts.path.startswith("/") else (parts.path or None)
         return cls(
             scheme=parts.scheme.lower(),
-            host=unquote(host) if host else None,
-            port=port,
+            host=unquote(parts.hostname) if parts.hostname else None,
+            port=parts.port,
             user=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password is not None else None,
             path=path,
@@ -49,16 +45,32 @@ class BrokerURL:
         )
 
 
-def mask_url(url: str) -> str:
-    """The URL (or a failover list, or any text with URLs in it) with every password replaced by ``**``."""
-    masked = _PASSWORD.sub(r"\g<head>:**@", url)
-    return _SECRET_QUERY.sub(r"\g<key>=**", masked)
+def _why_no_url(url: str) -> str | None:
+    """What is wrong with it, without a word of it: a part taken for the port may be the password's."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        return f"host and port cannot be read; {UNQUOTED}"
+    if not parts.scheme:
+        return "it needs a scheme, e.g. amqp://"
+    before, at, _rest = url.partition("://")[2].partition("@")
+    if at and parts.netloc and "@" not in parts.netloc and ("#" in before or "=" not in before):
+        return f"the @ comes after a /, # or ?; {UNQUOTED}"
+    if parts.fragment:
+        return f"it holds a #, after which nothing would be read; {UNQUOTED}"
+    return None
 
 
 def split_failover(url: str | list[str] | tuple[str, ...]) -> list[str]:
     """``url1;url2`` or a list, as a list without blanks. Raises ConfigurationError when nothing is left."""
     parts = url.split(";") if isinstance(url, str) else list(url)
     urls = [part.strip() for part in parts if part.strip()]
+    if any("@" in part and "://" not in part for part in urls):
+        raise ConfigurationError(
+            f"not a list of broker URLs: {mask_url(';'.join(urls))!r} (what comes after a ; has no scheme; "
+            f"{UNQUOTED})"
+        )
     if not urls:
         raise ConfigurationError("the broker URL is empty: set broker_url, e.g. sqlite:///engine.db")
     return urls

@@ -199,10 +199,12 @@ class Intake:
 
     def _bury(self, job: Job, outcome: Outcome, reason: str, error: str) -> None:
         queue = self._dead_queue or f"{deadletter.queue_of(job.delivery)}.dead"
+        message = job.message
         log.error(
-            "a message of queue %s goes to %s: %s: %s",
+            "a message of queue %s goes to %s: %s%s: %s",
             clean(deadletter.queue_of(job.delivery)),
             clean(queue),
+            f"task {clean(message.task)}[{clean(message.id)}]: " if message.task or message.id else "",
             reason,
             clean(error, 500),
         )

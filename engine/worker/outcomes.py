@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,6 +13,38 @@ from engine.results.base import EXCEPTION_STATES, ResultMeta
 from engine.stored_exceptions import exception_to_stored
 from engine.worker.job import Job
 from engine.worker.quarantine import TERMINATED, TIME_LIMIT, Tombstone
+
+
+def metas_of(jobs: Sequence[Job], hostname: str, extended: bool) -> list[ResultMeta]:
+    """What is stored for these jobs. The failure of a chain's step is that of the steps after it too, as in
+    Celery (mark_as_failure): whoever waits for the last one must hear of it."""
+    metas = [meta_of(job, hostname, extended) for job in jobs]
+    for job in [job for job in jobs if job.outcome.state == "FAILURE" and job.message.chain]:
+        meta = meta_of(job, hostname, False)
+        metas += (
+            replace(
+                meta,
+                task_id=step["task_id"],
+                children=[],
+                group_id=step.get("group_id"),
+                parent_id=step.get("parent_id"),
+                reply_to=step.get("reply_to") or meta.reply_to,
+                correlation_id=step["task_id"],
+            )
+            for step in _frozen(job.message.chain or ())
+        )
+    return metas
+
+
+def _frozen(signatures: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    """The options of the signatures that have an id already, those within chains and groups too."""
+    for sig in signatures:
+        if isinstance(sig, Mapping):
+            options, kwargs = sig.get("options") or {}, sig.get("kwargs") or {}
+            if isinstance(options.get("task_id"), str):
+                yield options
+            if sig.get("subtask_type") in ("chain", "group"):
+                yield from _frozen(kwargs.get("tasks") or ())
 
 
 def meta_of(job: Job, hostname: str, extended: bool) -> ResultMeta:

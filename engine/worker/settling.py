@@ -24,7 +24,7 @@ from engine.results.base import ResultMeta, ResultStore
 from engine.transport.base import Transport
 from engine.worker.job import ACK, DROP, NOTHING, REQUEUE, Job
 from engine.worker.logs import clean
-from engine.worker.outcomes import failed_instead, meta_of
+from engine.worker.outcomes import failed_instead, metas_of
 
 log = logging.getLogger("engine.worker")
 
@@ -107,7 +107,7 @@ class Settler:
         if not wanted or self._store is None:
             return
         try:
-            self._store_safely([meta_of(job, self._hostname, self._extended) for job in wanted])
+            self._store_safely(metas_of(wanted, self._hostname, self._extended))
         except CodecError:  # one of them cannot be written: find it, and say so in its place
             for job in wanted:
                 self._store_alone(job)
@@ -116,7 +116,7 @@ class Settler:
 
     def _store_alone(self, job: Job) -> None:
         try:
-            self._store_safely([meta_of(job, self._hostname, self._extended)])
+            self._store_safely(metas_of([job], self._hostname, self._extended))
         except CodecError as error:
             name, task_id = clean(job.message.task), clean(job.message.id)
             log.error(
@@ -128,7 +128,7 @@ class Settler:
             )
             job.outcome = failed_instead(job, error)
             try:
-                self._store_safely([meta_of(job, self._hostname, self._extended)])
+                self._store_safely(metas_of([job], self._hostname, self._extended))
             except EngineError as second:
                 self._put_back([job], "the result could not be stored", second)
         except EngineError as error:

@@ -1,9 +1,12 @@
 """Errors become statuses and one line."""
 
+from pathlib import Path
+
 import pytest
 
 from engine import errors
 from engine.cli.exit_codes import ExitCode, error_line, exit_code_for
+from tests.cli.command import engine
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,15 @@ def test_the_line_is_one_line_and_says_what_to_do() -> None:
 
 def test_an_error_without_words_tells_its_name() -> None:
     assert error_line(errors.PublishRefused()) == "PublishRefused"
+
+
+@pytest.mark.parametrize("command", [["queues"], ["call", "shop", "shop.add", "1", "2"], ["report", "shop"]])
+def test_a_password_that_was_not_quoted_is_not_shown(shop: Path, command: list[str]) -> None:
+    for url in ("amqp://guest:canary#x@127.0.0.1//", "redis://:12/canary@127.0.0.1/0"):
+        given = ["-b", url] if command == ["queues"] else []
+        done = engine(*command, *given, cwd=shop, environ={"ENGINE_BROKER_URL": url})
+        assert "canary" not in done.stdout + done.stderr
+        if command != ["report", "shop"]:
+            assert done.returncode == 2
+            assert done.stderr.count("\n") == 1
+            assert "%23" in done.stderr

@@ -98,3 +98,65 @@ def test_a_broker_that_is_down_is_one_line_with_status_3(tmp_path: Path) -> None
     assert len(done.stderr.splitlines()) == 1
     assert "127.0.0.1:1" in done.stderr
     assert "hidden" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("def f(:\n", "SyntaxError: "),
+        ("import not_there_at_all\n", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("x = 1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("import sys\nsys.exit(3)\n", "it calls sys.exit(3) when it is imported"),
+    ],
+)
+def test_an_app_that_cannot_be_imported_is_one_line_after_its_own_traceback(
+    tmp_path: Path, source: str, told: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    for command in (["queues"], ["call"], ["report"]):
+        for name in ("broken", "broken.py"):
+            done = engine(*command, name, *(["t"] if command == ["call"] else []), cwd=tmp_path)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.splitlines()[-1].startswith(f"engine: cannot import '{name}': ")
+            assert told in done.stderr.splitlines()[-1]
+            assert "importlib" not in done.stderr
+            assert "loader.py" not in done.stderr
+            if "exit" not in told:
+                assert "broken.py" in "".join(done.stderr.splitlines()[:2])
+
+
+def test_a_task_is_no_app(shop: Path) -> None:
+    for word in ("shop.add", "shop:add"):
+        done = engine("call", word, "1", "2", cwd=shop)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"engine: '{word}' is a task, not an app: name the app, then the task, e.g. shop:app shop.add\n"
+        )
+    done = engine("queues", ".", cwd=shop)
+    assert done.returncode == 2
+    assert done.stderr.startswith("engine: '.' is not a module's name")
+
+
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "engine", "report"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "engine: cannot write or read: No space left on device\n"
+
+
+def test_where_the_broker_is_set_is_said(shop: Path) -> None:
+    unreachable = engine("queues", "shop", cwd=shop, environ={"ENGINE_BROKER_URL": "redis://127.0.0.1:1"})
+    assert unreachable.returncode == 3
+    assert "ENGINE_BROKER_URL" in unreachable.stderr
+    assert "broker_url" in unreachable.stderr
+    option = engine("run", "shop", "-b", "redis://127.0.0.1:1", cwd=shop)
+    assert option.returncode == 2
+    assert "ENGINE_BROKER_URL" in option.stderr

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.app import Engine
+from engine.codec import Message
+from engine.model import QueueSpec
 from engine.transport import open_transport
 from tests.cli.command import engine
 from tools.brokers import RabbitMQ, Redis
@@ -44,7 +47,7 @@ def test_purge_asks_first(shop: Path) -> None:
     agreed = engine("purge", "shop", cwd=shop, stdin="y\n")
     assert (agreed.returncode, agreed.stdout) == (0, "celery: 2 dropped\n")
     again = engine("purge", "shop", "--yes", "--json", cwd=shop)
-    assert json.loads(again.stdout) == {"dropped": {"celery": 0}, "missing": []}
+    assert json.loads(again.stdout) == {"dropped": {"celery": 0}, "held": {"celery": 0}, "missing": []}
 
 
 @pytest.mark.amqp
@@ -68,3 +71,32 @@ def on_a_server(shop: Path, url: str, queue: str) -> None:
         transport = open_transport(url)
         transport.delete_queue(queue)
         transport.close()
+
+
+def test_dead_letters_are_shown_when_there_are_any(shop: Path) -> None:
+    engine("call", "shop", "shop.add", "1", "2", cwd=shop)
+    assert ".dead" not in engine("queues", "shop", cwd=shop).stdout
+    app = Engine("shop", broker=f"sqlite:///{shop}/engine.db", set_as_current=False)
+    transport = app.open_transport()
+    transport.declare(QueueSpec("celery.dead"))
+    assert ".dead" not in engine("queues", "shop", cwd=shop).stdout
+    assert transport.publish([Message(b"x", routing_key="celery.dead")]) == [None]
+    shown = engine("queues", "shop", cwd=shop)
+    assert "celery.dead" in shown.stdout
+    assert shown.returncode == 0
+    assert "celery.dead" in engine("queues", "-b", f"sqlite:///{shop}/engine.db", cwd=shop).stdout
+    assert ".dead" not in engine("queues", "shop", "-Q", "celery", cwd=shop).stdout
+    transport.consume(["celery"], 1)
+    assert transport.receive(5)
+    told = engine("purge", "shop", "--yes", cwd=shop).stdout
+    assert told == "celery: 0 dropped; 1 held by workers stay, and run\n"
+    transport.close()
+    app.close()
+
+
+@pytest.mark.parametrize("command", [["queues", "shop"], ["purge", "shop", "--yes"], ["run", "shop"]])
+def test_a_list_of_queues_that_names_none_is_refused(shop: Path, command: list[str]) -> None:
+    for empty in ("", ",,"):
+        done = engine(*command, "-Q", empty, cwd=shop)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "-Q names no queue" in done.stderr

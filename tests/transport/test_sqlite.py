@@ -13,6 +13,7 @@ import pytest
 from engine.codec import Message
 from engine.errors import ConnectionLost, EncodeError, PublishRefused
 from engine.model import QueueSpec
+from engine.results import sqlite_waiting
 from engine.transport.sqlite_claims import MOST_AT_ONCE
 from engine.transport.sqlite_schema import DELAYED, READY, claim_statement
 from tests.transport.sqlite_support import in_child, opened, publish, wait_until
@@ -272,3 +273,17 @@ def test_killed_again_and_again_nothing_is_lost(path: Path) -> None:
         assert set(finished) == {b"%d" % number for number in range(total)}
         assert len(finished) - total <= kills * 5, "no more twice than were held at a kill"
         assert transport.shared_connection.connection.pragma("integrity_check") == "ok"
+
+
+def test_the_docs_name_every_companion_of_the_file(path: Path) -> None:
+    docs = Path(__file__).parents[2].joinpath("docs", "brokers.md").read_text()
+    with opened(path) as transport, sqlite_waiting.Waiting(sqlite_waiting.waiting_folder(path)) as waiting:
+        transport.declare(QueueSpec("q"))
+        publish(transport, "q", b"a")
+        waiting.add("t")
+        transport.consume(["q"], 1)
+        assert transport.receive(0.1)
+        found = sorted(entry.name.removeprefix(path.name) for entry in path.parent.iterdir())
+    assert "-bell" in found
+    assert "-waiting" in found
+    assert [suffix for suffix in found if suffix and f"`{suffix}`" not in docs] == []

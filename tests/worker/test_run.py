@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import signal
+import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
+from engine.canvas import chain, group
 from engine.codec import Message, TaskMessage, encode_task_body, encode_task_headers
 from engine.errors import EncodeError, NotRegistered, SoftTimeLimitExceeded, TaskRevoked
 from tests.worker.conftest import Place, chain_of
 from tests.worker.harness import wait_for
+from tools.brokers import RabbitMQ
+
+SAMPLE = "tests.worker.sample_app"
+NAMES = (("fail", "told"), ("step", 1))
 
 
 def test_results_of_every_kind(place: Place) -> None:
@@ -78,6 +85,20 @@ def test_an_expired_task_is_revoked(place: Place) -> None:
     assert place.ledger.count("start") == 0
 
 
+def test_what_expired_while_it_waited_is_told(place: Place) -> None:
+    late = [place.send("work", "late", expires=-1)]
+    if not place.broker.startswith("amqp"):  # RabbitMQ drops by itself what expires in its queues
+        late.append(place.send("work", "late", expires=0.05))
+        time.sleep(0.1)
+    with place.worker(concurrency=1) as worker:
+        for result in late:
+            with pytest.raises(TaskRevoked):
+                result.get(timeout=20)
+        assert worker.stop() == 0
+    assert worker.log().count("has expired: not run") == len(late)
+    assert place.ledger.count("start") == 0
+
+
 def test_an_unknown_task_fails_and_is_kept_as_a_dead_letter(place: Place) -> None:
     with place.worker(concurrency=1) as worker:
         unknown = place.app.send_task("no.such.task\x1b[31m", (1,))
@@ -124,6 +145,10 @@ def test_garbage_becomes_a_dead_letter_and_the_worker_lives(place: Place) -> Non
         assert place.send("add", 2, 2).get(timeout=20) == 4
         assert worker.stop() == 0
     assert place.ready() == 0
+    assert (
+        f"goes to {place.queue}.dead: task tests.worker.sample_app.add[garbage-1]: unreadable" in worker.log()
+    )
+    assert f"goes to {place.queue}.dead: content type not accepted" in worker.log()
 
 
 def test_rejected_without_requeue_is_run_once(place: Place) -> None:
@@ -175,6 +200,32 @@ def test_a_chain_and_its_callbacks_go_on(place: Place) -> None:
         assert last.get(timeout=20) == 345
         assert worker.stop() == 0
     assert place.ready() == 0
+
+
+def test_a_chain_that_fails_is_told_to_whoever_waits_for_its_end(place: Place) -> None:
+    fail, step = (place.app.signature(f"{SAMPLE}.{name}", (word,)) for name, word in NAMES)
+    waits = chain(fail, step, app=place.app).delay()
+    groups = chain(fail, step, group(step, chain(step, step, app=place.app)), app=place.app).delay()
+    with place.worker():
+        for waited in (waits, *groups.results):
+            with pytest.raises(ValueError, match="told"):
+                waited.get(timeout=20)
+        by_id = place.app.AsyncResult(waits.id)  # knows of no parents
+        assert by_id.get(timeout=20, propagate=False).args == ("told",)
+
+
+@pytest.mark.amqp
+def test_a_chain_over_rpc_ends_where_its_caller_waits(
+    rabbitmq: RabbitMQ, unique: str, tmp_path: Path
+) -> None:
+    place = Place(rabbitmq.url, "rpc://", unique, tmp_path)
+    fail, step = (place.app.signature(f"{SAMPLE}.{name}", (word,)) for name, word in NAMES)
+    with place.worker():
+        last = chain_of(place, [("add", (1, 2)), ("step", (4,)), ("step", (5,))])
+        assert last.get(timeout=20) == 345
+        with pytest.raises(ValueError, match="told"):
+            chain(fail, step, step, app=place.app).delay().get(timeout=20)
+    place.close()
 
 
 def test_a_failure_that_is_not_acknowledged_is_rejected_once(place: Place) -> None:
