@@ -16,7 +16,7 @@ from engine.bench import tasks
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
-add_function, begin_function = tasks.make_tasks(plan.folder)
+functions = tasks.make_tasks(plan.folder)
 
 app: Any = Celery("bench", broker=plan.broker, backend=plan.results)
 app.conf.update(
@@ -25,10 +25,10 @@ app.conf.update(
     task_default_queue_type=plan.queue_type,
     broker_connection_retry_on_startup=True,
 )
-if plan.confirm and plan.broker.partition(":")[0] in ("amqp", "amqps", "pyamqp"):
+if plan.confirm and plan.on_amqp:
     app.conf.broker_transport_options = {"confirm_publish": True}
-add: Any = app.task(add_function, name=tasks.ADD)
-begin: Any = app.task(begin_function, name=tasks.BEGIN)
+add: Any = app.task(functions.add, name=tasks.ADD)
+begin: Any = app.task(functions.begin, name=tasks.BEGIN)
 
 
 class CeleryClient:

@@ -14,7 +14,11 @@ from engine.errors import ConfigurationError
 PLAN_ENV = "ENGINE_BENCH_PLAN"
 
 WORKLOADS = ("codec", "publish", "publish-many", "consume", "roundtrip")
-SIDES = ("engine", "celery")
+
+#: Who can be compared with.
+RIVALS = ("celery", "dramatiq", "huey", "raw")
+
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Plan:
         broker: broker URL of both sides.
         folder: where publishers, workers and bench meet (tallies, sockets, logs).
         queue: this run's own queue; deleted afterwards.
+        workload: what this run measures; some sides are set up for it.
         confirm: publish with confirms (Celery: ``confirm_publish``, RabbitMQ only).
         lean: leave out headers that carry nothing (Celery always sends them all).
         queue_type: classic or quorum, RabbitMQ only.
@@ -35,6 +40,7 @@ class Plan:
     broker: str
     folder: str = ""
     queue: str = ""
+    workload: str = ""
     tasks: int = 10_000
     warmup: int = 1_000
     runs: int = 3
@@ -65,9 +71,18 @@ class Plan:
             fields[name] = tuple(fields[name])
         return cls(**fields)
 
-    def at(self, folder: Path, queue: str) -> Plan:
+    @property
+    def scheme(self) -> str:
+        """The broker's kind, as its URL spells it."""
+        return self.broker.partition(":")[0].lower()
+
+    @property
+    def on_amqp(self) -> bool:
+        return self.scheme in AMQP_SCHEMES
+
+    def at(self, folder: Path, queue: str, workload: str) -> Plan:
         """The same plan for one run's own folder and queue."""
-        return replace(self, folder=str(folder), queue=queue)
+        return replace(self, folder=str(folder), queue=queue, workload=workload)
 
     def scaled(self, share: float) -> Plan:
         """The same with fewer tasks, for a workload that waits for a round trip each time."""

@@ -197,6 +197,27 @@ def figure(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def rival_table(report: Report, rivals: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the engine's figures beside each rival's, and how many times better the engine's
+    are. A figure the engine alone has is left out."""
+    changes = {
+        (change.workload, change.figure, rival): change
+        for rival in rivals
+        for change in against(report, "engine", rival)
+    }
+    cells = []
+    for row in report.rows:
+        for key, head, _ in FIGURES if row.side == "engine" else ():
+            found = [changes.get((row.workload, key, rival)) for rival in rivals]
+            if any(found):
+                cells.append([row.workload, head, figure(row.figures[key].median), *map(_rival_cell, found)])
+    return ["workload", "figure", "engine", *rivals], cells
+
+
+def _rival_cell(change: Change | None) -> str:
+    return "–" if change is None else f"{figure(change.before)} ({change.ratio:.2f}×)"
+
+
 def change_table(changes: Sequence[Change], before: str, now: str) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of a comparison."""
     heads = {key: head for key, head, _ in FIGURES}

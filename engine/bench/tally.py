@@ -24,12 +24,12 @@ class Tally:
         self._pid = 0
         self._cells = memoryview(bytearray(_SIZE)).cast("Q")
 
-    def add(self) -> None:
-        """One more task has ended."""
+    def add(self, count: int = 1) -> None:
+        """One more task has ended, or so many."""
         if self._pid != os.getpid():
             self._open()
         cells = self._cells
-        cells[0] += 1
+        cells[0] += count
         cells[2] = time.monotonic_ns()
 
     def _open(self) -> None:

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.bench.tally import Tally
 
@@ -14,8 +15,15 @@ BEGIN = "bench.begin"
 BEGIN_SOCKET = "begin.sock"
 
 
-def make_tasks(folder: str) -> tuple[Callable[..., int], Callable[..., int]]:
-    """The task functions of one bench folder: `add` and `begin`."""
+class Tasks(NamedTuple):
+    """The task functions of one bench folder."""
+
+    add: Callable[..., int]
+    begin: Callable[..., int]
+
+
+def make_tasks(folder: str) -> Tasks:
+    """The functions that count and tell in that folder."""
     tally = Tally(Path(folder))
     address = str(Path(folder) / BEGIN_SOCKET)
 
@@ -31,7 +39,7 @@ def make_tasks(folder: str) -> tuple[Callable[..., int], Callable[..., int]]:
             sender.sendto(str(began_ns).encode(), address)
         return began_ns
 
-    return add, begin
+    return Tasks(add, begin)
 
 
 class BeginListener:

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.bench.plan import WORKLOADS, Plan
+from engine.bench.plan import RIVALS, WORKLOADS, Plan
 from engine.cli.exit_codes import ExitCode
 from engine.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from engine.bench.report import Change, Report
+
+
+def _rivals(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Names given one by one or with commas between; each once, in their order."""
+    names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in RIVALS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(RIVALS)}")
+    return tuple(dict.fromkeys(names))
 
 
 @click.command(epilog="Example: engine bench consume --broker amqp://localhost -c 2 --against celery")
@@ -43,7 +52,11 @@ if TYPE_CHECKING:
 @click.option("--queue-type", type=click.Choice(("classic", "quorum")), default="classic", show_default=True)
 @click.option("--results", metavar="URL", help="Keep results there (default: results are off).")
 @click.option(
-    "--against", type=click.Choice(("celery",)), help="Run an installed Celery in turn, and compare."
+    "--against",
+    multiple=True,
+    callback=_rivals,
+    metavar="SIDE[,SIDE]",
+    help=f"Run these in turn, and compare: {', '.join(RIVALS)} (what the broker can do by itself).",
 )
 @click.option("--worker-args", default="", metavar="TEXT", help="More arguments for `engine run`.")
 @click.option("--celery-args", default="", metavar="TEXT", help="More arguments for `celery worker`.")
@@ -62,7 +75,7 @@ if TYPE_CHECKING:
 )
 def bench(
     workload: str,
-    against: str | None,
+    against: tuple[str, ...],
     as_json: bool,
     save: Path | None,
     compare: Path | None,
@@ -85,23 +98,26 @@ def bench(
     from engine.bench.sides import BY_NAME
 
     earlier = reports.load(compare) if compare else None
-    sides = [BY_NAME["engine"], *([BY_NAME[against]] if against else [])]
+    sides = [BY_NAME[name] for name in ("engine", *against)]
     with _progress() as progress:
         found = run(make_plan(given), [workload] if workload != "all" else list(WORKLOADS), sides, progress)
     if save:
         found.save(save)
-    ratios = reports.against(found, "engine", against) if against else []
     changes = reports.compare(found, earlier) if earlier else []
     if as_json:
         print_json(
             {
                 **found.to_dict(),
-                "against": list(map(_change, ratios)),
+                "against": [
+                    {"rival": rival, **_change(change)}
+                    for rival in against
+                    for change in reports.against(found, "engine", rival)
+                ],
                 "compared": list(map(_change, changes)),
             }
         )
     else:
-        _print(found, ratios, against or "", changes)
+        _print(found, against, changes)
     slower = [change for change in changes if fail_over is not None and change.worse_by(fail_over)]
     for change in slower:
         click.echo(
@@ -119,7 +135,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
     return Plan(**fields)
 
 
-def _print(found: Report, ratios: list[Change], rival: str, changes: list[Change]) -> None:
+def _print(found: Report, rivals: tuple[str, ...], changes: list[Change]) -> None:
     from engine.bench import report as reports
 
     machine, asked = found.machine, found.parameters
@@ -129,8 +145,9 @@ def _print(found: Report, ratios: list[Change], rival: str, changes: list[Change
         f"confirms {'on' if asked['confirm'] else 'off'}, {asked['runs']} runs: median (lowest–highest)"
     )
     print_table(*reports.table(found.rows), left=2)
-    if ratios:
-        print_table(*reports.change_table(ratios, rival, "engine"), left=3, title=f"engine against {rival}")
+    if rivals:
+        click.echo("In brackets: how many times better the engine's figure is.")
+        print_table(*reports.rival_table(found, rivals), left=2)
     if changes:
         print_table(
             *reports.change_table(changes, "before", "now"), left=3, title="compared with the saved run"

@@ -14,7 +14,7 @@ FEW = ("--tasks", "200", "--warmup", "20", "--runs", "1", "--json")
 
 
 def bench(cwd: Path, *arguments: str) -> dict[str, Any]:
-    done = engine("bench", *arguments, *FEW, cwd=cwd, timeout=110)
+    done = engine("bench", *FEW, *arguments, cwd=cwd, timeout=110)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -48,14 +48,67 @@ def test_consume_on_rabbitmq(tmp_path: Path, rabbitmq: RabbitMQ, queue_type: str
     assert "bench-" not in rabbitmq.ctl("list_queues", "name")
 
 
-@pytest.mark.redis
+RIVALS = [
+    pytest.param("rabbitmq", "celery,dramatiq,raw", marks=pytest.mark.amqp),
+    pytest.param("redis_server", "dramatiq,huey,raw", marks=pytest.mark.redis),
+    pytest.param(None, "huey,raw"),
+]
+
+
 @pytest.mark.interop
-def test_against_celery(tmp_path: Path, redis_server: Redis) -> None:
-    found = bench(tmp_path, "consume", "--broker", redis_server.url, "--against", "celery")
+@pytest.mark.parametrize(("broker", "rivals"), RIVALS)
+def test_against_rivals(
+    tmp_path: Path, request: pytest.FixtureRequest, broker: str | None, rivals: str
+) -> None:
+    server = request.getfixturevalue(broker) if broker else None
+    options = ("--broker", server.url) if server else ()
+    first, _, others = rivals.partition(",")
+    found = bench(tmp_path, "consume", *options, "--tasks", "1000", "--against", first, "--against", others)
     check(found, ["consume"])
-    check(found, ["consume"], "celery")
-    assert {change["figure"] for change in found["against"]} >= {"rate", "worker_us"}
+    for rival in rivals.split(","):
+        check(found, ["consume"], rival)
+        figures = {change["figure"] for change in found["against"] if change["rival"] == rival}
+        assert figures >= {"rate", "worker_us"}
     assert "guest:guest" not in json.dumps(found)
+    if isinstance(server, RabbitMQ):
+        assert "bench-" not in server.ctl("list_queues", "name")
+    elif isinstance(server, Redis):
+        assert b"bench-" not in b" ".join(keys_of(server))
+
+
+def keys_of(server: Redis) -> list[bytes]:
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        keys: list[bytes] = client.keys("*")
+    return keys
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("workload", "broker", "rivals"),
+    [
+        pytest.param("roundtrip", "rabbitmq", "dramatiq,raw", marks=pytest.mark.amqp),
+        pytest.param("roundtrip", "redis_server", "huey,raw", marks=pytest.mark.redis),
+        pytest.param("publish", "rabbitmq", "celery,dramatiq,raw", marks=pytest.mark.amqp),
+        pytest.param("publish", "redis_server", "dramatiq,huey,raw", marks=pytest.mark.redis),
+        ("publish-many", None, "huey,raw"),
+        pytest.param("codec", "redis_server", "celery,dramatiq,huey,raw", marks=pytest.mark.redis),
+    ],
+)
+def test_rivals_in_the_other_workloads(
+    tmp_path: Path, request: pytest.FixtureRequest, workload: str, broker: str | None, rivals: str
+) -> None:
+    options = ("--broker", request.getfixturevalue(broker).url) if broker else ()
+    found = bench(tmp_path, workload, *options, "--tasks", "100", "--warmup", "5", "--against", rivals)
+    for rival in rivals.split(","):
+        check(found, [] if (rival, workload) == ("raw", "codec") else [workload], rival)
+
+
+def test_a_rival_nobody_knows_is_refused(tmp_path: Path) -> None:
+    done = engine("bench", "codec", "--against", "celery,sidekiq", *FEW, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'sidekiq' is not one of celery, dramatiq, huey, raw" in done.stderr
 
 
 @pytest.mark.redis
