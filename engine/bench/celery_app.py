@@ -29,6 +29,7 @@ if plan.confirm and plan.on_amqp:
     app.conf.broker_transport_options = {"confirm_publish": True}
 add: Any = app.task(functions.add, name=tasks.ADD)
 begin: Any = app.task(functions.begin, name=tasks.BEGIN)
+nap: Any = app.task(functions.nap, name=tasks.NAP)
 
 
 class CeleryClient:
@@ -47,6 +48,9 @@ class CeleryClient:
 
     def begin(self) -> None:
         begin.delay(*self._pad)
+
+    def nap(self, seconds: float, short: bool) -> None:
+        nap.delay(seconds, short)
 
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)

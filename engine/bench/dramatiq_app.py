@@ -49,6 +49,7 @@ dramatiq.set_broker(broker)
 options: dict[str, Any] = {"queue_name": plan.queue, **({"store_results": True} if plan.results else {})}
 add: Any = dramatiq.actor(functions.add, actor_name=tasks.ADD, **options)
 begin: Any = dramatiq.actor(functions.begin, actor_name=tasks.BEGIN, **options)
+nap: Any = dramatiq.actor(functions.nap, actor_name=tasks.NAP, **options)
 
 
 class DramatiqClient:
@@ -67,6 +68,9 @@ class DramatiqClient:
 
     def begin(self) -> None:
         begin.send(*self._pad)
+
+    def nap(self, seconds: float, short: bool) -> None:
+        nap.send(seconds, short)
 
     def call(self, timeout_s: float) -> None:
         add.send(2, 2, *self._pad).get_result(block=True, timeout=int(timeout_s * 1000))

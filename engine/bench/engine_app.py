@@ -22,6 +22,7 @@ app = Engine(
 )
 add = app.task(name=tasks.ADD)(functions.add)
 begin = app.task(name=tasks.BEGIN)(functions.begin)
+nap = app.task(name=tasks.NAP)(functions.nap)
 
 
 class EngineClient:
@@ -44,6 +45,9 @@ class EngineClient:
 
     def begin(self) -> None:
         begin.delay(*self._pad)
+
+    def nap(self, seconds: float, short: bool) -> None:
+        nap.delay(seconds, short)
 
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)

@@ -30,6 +30,7 @@ def make_huey() -> Any:
 huey = make_huey()
 add: Any = huey.task(name=tasks.ADD)(functions.add)
 begin: Any = huey.task(name=tasks.BEGIN)(functions.begin)
+nap: Any = huey.task(name=tasks.NAP)(functions.nap)
 
 
 class HueyClient:
@@ -48,6 +49,9 @@ class HueyClient:
 
     def begin(self) -> None:
         begin(*self._pad)
+
+    def nap(self, seconds: float, short: bool) -> None:
+        nap(seconds, short)
 
     def call(self, timeout_s: float) -> None:
         add(2, 2, *self._pad).get(blocking=True, timeout=timeout_s)

@@ -13,7 +13,17 @@ from engine.errors import ConfigurationError
 #: The environment variable that carries the plan to publishers and workers.
 PLAN_ENV = "ENGINE_BENCH_PLAN"
 
-WORKLOADS = ("codec", "publish", "publish-many", "consume", "roundtrip")
+GROWTH_DEPTHS = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
+
+#: What can be asked for, and the workloads that stand for it.
+_QUICK = ("codec", "publish", "publish-many", "consume", "roundtrip", "start")
+WORKLOADS: dict[str, tuple[str, ...]] = {
+    "all": _QUICK,
+    **{name: (name,) for name in (*_QUICK, "idle")},
+    "sharing": tuple(f"sharing-{letter}" for letter in "abcde"),
+    "growth": tuple(f"growth-{name}" for name in GROWTH_DEPTHS),
+}
+WORKLOADS |= {name: (name,) for name in (*WORKLOADS["sharing"], *WORKLOADS["growth"])}
 
 #: Who can be compared with.
 RIVALS = ("celery", "dramatiq", "huey", "raw")
@@ -34,6 +44,8 @@ class Plan:
         lean: leave out headers that carry nothing (Celery always sends them all).
         queue_type: classic or quorum, RabbitMQ only.
         payload: bytes of one more argument to the task; 0 for none.
+        scale: how long the naps of ``sharing`` are, and how many; 1 is the full length.
+        idle_s: how long ``idle`` looks on.
         results: URL of a result store, or None: results are off.
     """
 
@@ -50,6 +62,8 @@ class Plan:
     confirm: bool = True
     lean: bool = True
     queue_type: str = "classic"
+    scale: float = 0.1
+    idle_s: float = 5.0
     results: str | None = None
     worker_args: tuple[str, ...] = ()
     celery_args: tuple[str, ...] = ()
@@ -97,4 +111,7 @@ def check(plan: Plan) -> Plan:
     for name in ("warmup", "payload"):
         if getattr(plan, name) < 0:
             raise ConfigurationError(f"--{name} must not be negative, but is {getattr(plan, name)}")
+    for option, value in (("scale", plan.scale), ("idle", plan.idle_s)):
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(f"--{option} must be above 0, not {value:g}")
     return plan

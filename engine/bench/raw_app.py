@@ -24,6 +24,9 @@ class RawClient:
     def begin(self) -> None:
         self._sender.one_by_one(self._begin, 1)
 
+    def nap(self, seconds: float, short: bool) -> None:
+        raise NotImplementedError("raw runs no tasks")
+
     def call(self, timeout_s: float) -> None:
         raise NotImplementedError("raw keeps no results")
 

@@ -14,12 +14,14 @@ from typing import Protocol
 
 from engine.bench import leftovers
 from engine.bench.cpu import BrokerProcess, find_broker
+from engine.bench.measuring import Run, Sample
 from engine.bench.notes import notes
 from engine.bench.plan import Plan, check
 from engine.bench.report import Report, Row
 from engine.bench.sides import Side
-from engine.bench.stats import Spread, percentile, spread
-from engine.bench.workloads import BY_NAME, Run, Sample
+from engine.bench.stats import Spread, percentile, quantiles, spread
+from engine.bench.versions import versions
+from engine.bench.workloads import BY_NAME
 from engine.transport import mask_url, open_transport
 
 #: A workload that waits for each task does fewer of them, so that all take similar time.
@@ -61,7 +63,8 @@ def run(
         rows = []
         for workload in workloads:
             rows += _rows(workload, plan, sides, broker, Path(folder), progress or Silent())
-    return Report(rows, parameters(plan, broker), notes=notes(plan, workloads, sides, broker))
+        found = versions([side.name for side in sides], plan.broker)
+    return Report(rows, parameters(plan, broker), found, notes=notes(plan, workloads, sides, broker))
 
 
 def _with_broker(plan: Plan, folder: Path) -> Plan:
@@ -84,16 +87,20 @@ def _rows(
             total = side_plan(plan, workload, side).tasks
             progress.begin(f"{workload}, {side.name}, run {number + 1} of {plan.runs}", total)
             samples[side.name].append(_one(workload, plan, side, broker, folder, progress))
-    return [
-        Row(
-            workload,
-            side.name,
-            side_plan(plan, workload, side).tasks,
-            plan.runs,
-            figures(samples[side.name]),
-        )
-        for side in sides
-    ]
+    return [_row(workload, side, side_plan(plan, workload, side).tasks, samples[side.name]) for side in sides]
+
+
+def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Row:
+    latencies = [latency for sample in samples for latency in sample.latencies_ms]
+    return Row(
+        workload,
+        side.name,
+        samples[0].tasks or tasks,
+        len(samples),
+        figures(samples),
+        each=[{key: value.median for key, value in figures([sample]).items()} for sample in samples],
+        quantiles_ms=quantiles(latencies),
+    )
 
 
 def side_plan(plan: Plan, workload: str, side: Side) -> Plan:
@@ -127,6 +134,8 @@ def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
         found[f"p{percent}_ms"] = spread(
             percentile(sample.latencies_ms, percent) for sample in samples if sample.latencies_ms
         )
+    for key in {key: None for sample in samples for key in sample.more}:
+        found[key] = spread(sample.more.get(key) for sample in samples)
     found["max_ms"] = spread(max(sample.latencies_ms) for sample in samples if sample.latencies_ms)
     return {key: value for key, value in found.items() if value is not None}
 

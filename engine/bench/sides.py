@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from engine.bench.plan import AMQP_SCHEMES, Plan
+from engine.bench.plan import AMQP_SCHEMES, WORKLOADS, Plan
 from engine.errors import ConfigurationError, MissingExtra
 
 REDIS_SCHEMES = ("redis", "rediss")
@@ -120,6 +120,13 @@ DRAMATIQ = Side(
     "dramatiq", "engine.bench.dramatiq_app", _dramatiq_worker, _check_dramatiq, environ=_dramatiq_environ
 )
 HUEY = Side("huey", "engine.bench.huey_app", _huey_worker, _check_huey)
-RAW = Side("raw", "engine.bench.raw_app", _raw_worker, _check_raw, lacks=frozenset({"codec"}), depth=10)
+RAW = Side(
+    "raw",
+    "engine.bench.raw_app",
+    _raw_worker,
+    _check_raw,
+    lacks=frozenset({"codec", *WORKLOADS["sharing"]}),
+    depth=10,
+)
 
 BY_NAME = {side.name: side for side in (ENGINE, CELERY, DRAMATIQ, HUEY, RAW)}

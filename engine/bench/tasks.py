@@ -12,6 +12,8 @@ from engine.bench.tally import Tally
 
 ADD = "bench.add"
 BEGIN = "bench.begin"
+NAP = "bench.nap"
+SHORT = "short"  #: the folder in which short naps are counted
 BEGIN_SOCKET = "begin.sock"
 
 
@@ -20,11 +22,12 @@ class Tasks(NamedTuple):
 
     add: Callable[..., int]
     begin: Callable[..., int]
+    nap: Callable[..., None]
 
 
 def make_tasks(folder: str) -> Tasks:
     """The functions that count and tell in that folder."""
-    tally = Tally(Path(folder))
+    tally, shorts = Tally(Path(folder)), Tally(Path(folder) / SHORT)
     address = str(Path(folder) / BEGIN_SOCKET)
 
     def add(x: int, y: int, pad: str = "") -> int:
@@ -39,7 +42,15 @@ def make_tasks(folder: str) -> Tasks:
             sender.sendto(str(began_ns).encode(), address)
         return began_ns
 
-    return Tasks(add, begin)
+    def nap(seconds: float, short: bool = False) -> None:
+        """Sleeps, and counts itself as ended; a short one twice."""
+        tally.begin()
+        time.sleep(seconds)
+        tally.add()
+        if short:
+            shorts.add()
+
+    return Tasks(add, begin, nap)
 
 
 class BeginListener:

@@ -25,7 +25,7 @@ def _rivals(context: click.Context, option: click.Parameter, given: tuple[str, .
 
 
 @click.command(epilog="Example: engine bench consume --broker amqp://localhost -c 2 --against celery")
-@click.argument("workload", type=click.Choice((*WORKLOADS, "all")), default="all")
+@click.argument("workload", type=click.Choice(tuple(WORKLOADS)), default="all")
 @click.option("-b", "--broker", default="", metavar="URL", help="Default: a new SQLite file.")
 @click.option(
     "--tasks", type=click.IntRange(min=1), default=10_000, show_default=True, help="Counted tasks a run."
@@ -50,6 +50,22 @@ def _rivals(context: click.Context, option: click.Parameter, given: tuple[str, .
     "--lean/--full-headers", default=True, show_default=True, help="Leave out headers that say nothing."
 )
 @click.option("--queue-type", type=click.Choice(("classic", "quorum")), default="classic", show_default=True)
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Length of sharing: 1 has tasks of up to 5 s.",
+)
+@click.option(
+    "--idle",
+    "idle_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long idle looks on.",
+)
 @click.option("--results", metavar="URL", help="Keep results there (default: results are off).")
 @click.option(
     "--against",
@@ -82,7 +98,7 @@ def bench(
     fail_over: float | None,
     **given: Any,
 ) -> int:
-    """Measure WORKLOAD (default: all of them) with real worker processes.
+    """Measure WORKLOAD (default: all, which is the first six) with real worker processes.
 
     \b
     codec         write and read messages in memory (publisher: write, worker: read)
@@ -90,6 +106,10 @@ def bench(
     publish-many  tasks in batches, their confirms in flight together
     consume       from a full queue, counted when tasks have ended
     roundtrip     one task at a time on an idle system: until it begins
+    start         from the worker's start to the end of a task that waits
+    sharing       makespan of five mixes of long and short tasks beside the ideal (sharing-a to -e)
+    idle          memory, CPU and connections of a worker without tasks
+    growth        cost of a task with 1,000, 10,000 and 100,000 queued (growth-1k to -100k)
     """
     if fail_over is not None and compare is None:
         raise click.UsageError("--fail-over needs --compare FILE")
@@ -100,7 +120,7 @@ def bench(
     earlier = reports.load(compare) if compare else None
     sides = [BY_NAME[name] for name in ("engine", *against)]
     with _progress() as progress:
-        found = run(make_plan(given), [workload] if workload != "all" else list(WORKLOADS), sides, progress)
+        found = run(make_plan(given), WORKLOADS[workload], sides, progress)
     if save:
         found.save(save)
     changes = reports.compare(found, earlier) if earlier else []
@@ -140,6 +160,7 @@ def _print(found: Report, rivals: tuple[str, ...], changes: list[Change]) -> Non
 
     machine, asked = found.machine, found.parameters
     click.echo(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, {machine['python']}")
+    click.echo(", ".join(f"{name} {version}" for name, version in found.versions.items()))
     click.echo(
         f"broker {asked['broker']}, {asked['concurrency']} processes, {asked['queue_type']} queue, "
         f"confirms {'on' if asked['confirm'] else 'off'}, {asked['runs']} runs: median (lowest–highest)"

@@ -1,10 +1,22 @@
 """Saving, reading and comparing figures."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from engine.bench.report import Change, Report, Row, against, change_table, compare, figure, load, table
+from engine.bench.report import (
+    Change,
+    Report,
+    Row,
+    against,
+    change_table,
+    compare,
+    figure,
+    load,
+    rival_table,
+    table,
+)
 from engine.bench.stats import Spread
 from engine.errors import ConfigurationError
 
@@ -25,6 +37,9 @@ def report(*rows: Row) -> Report:
 
 def test_saved_report_reads_back(tmp_path: Path) -> None:
     made = report(row(), row("celery", 100.0))
+    latency = {"p50_ms": Spread(1.0, 1.0, 1.0)}
+    made.rows.append(Row("roundtrip", "engine", 10, 2, latency, [{"p50_ms": 1.0}] * 2, [0.5, 1.0, 2.0]))
+    made.versions["engine"] = "1.0"
     made.save(tmp_path / "bench.json")
     assert load(tmp_path / "bench.json") == made
 
@@ -79,6 +94,29 @@ def test_table_shows_only_figures_that_were_measured() -> None:
     assert headings == ["workload", "side", "tasks", "per s", "publisher µs", "worker µs"]
     assert cells[0] == ["consume", "engine", "10,000", "1,000 (900–1,100)", "–", "50.0"]
     assert cells[1] == ["publish", "engine", "5", "–", "7.00", "–"]
+
+
+def test_a_file_without_single_runs_is_still_read(tmp_path: Path) -> None:
+    made = report(row())
+    kept = made.to_dict()
+    del kept["versions"], kept["rows"][0]["each"]
+    (tmp_path / "old.json").write_text(json.dumps(kept))
+    assert load(tmp_path / "old.json") == made
+
+
+def test_rivals_stand_beside_the_engine() -> None:
+    made = report(row(rate=5000, worker_us=20), row("celery", 1000), row("huey", 2500))
+    headings, cells = rival_table(made, ["celery", "huey", "raw"])
+    assert headings == ["workload", "figure", "engine", "celery", "huey", "raw"]
+    assert cells[0] == ["consume", "per s", "5,000", "1,000 (5.00×)", "2,500 (2.00×)", "–"]
+    assert cells[1][2:4] == ["20.0", "50.0 (2.50×)"]
+
+
+def test_what_is_neither_better_nor_worse_is_shown_and_not_compared() -> None:
+    figures = {"processes": Spread(4.0, 4.0, 4.0), "pss_mib": Spread(40.0, 40.0, 40.0)}
+    made = report(Row("idle", "engine", 5, 1, figures), Row("idle", "celery", 5, 1, figures))
+    assert table(made.rows)[1][0][3:] == ["40.0", "4"]
+    assert [change.figure for change in against(made, "engine", "celery")] == ["pss_mib"]
 
 
 def test_change_table_names_both_sides() -> None:

@@ -24,13 +24,19 @@ def check(found: dict[str, Any], workloads: list[str], side: str = "engine") -> 
     rows = {row["workload"]: row for row in found["rows"] if row["side"] == side}
     assert sorted(rows) == sorted(workloads)
     for row in rows.values():
-        assert row["rate"]["median"] > 0
-        assert row["rate"]["low"] <= row["rate"]["median"] <= row["rate"]["high"]
+        assert len(row["each"]) == row["runs"] == 1
+        for key, value in row["each"][0].items():
+            assert 0 <= row[key]["low"] <= row[key]["median"] == value <= row[key]["high"]
     return rows
 
 
 def test_all_workloads_on_the_embedded_broker(tmp_path: Path) -> None:
-    rows = check(bench(tmp_path, "all"), ["codec", "publish", "publish-many", "consume", "roundtrip"])
+    found = bench(tmp_path, "all")
+    rows = check(found, ["codec", "publish", "publish-many", "consume", "roundtrip", "start"])
+    assert all(row["rate"]["median"] > 0 for name, row in rows.items() if name != "start")
+    assert 10 < rows["start"]["start_ms"]["median"] < 60_000
+    assert len(rows["roundtrip"]["quantiles_ms"]) > 100
+    assert {"engine", "Python", "apsw", "SQLite"} <= set(found["versions"])
     assert 0 < rows["consume"]["worker_us"]["median"] < 100_000
     assert 0 < rows["publish"]["publisher_us"]["median"] < 100_000
     assert rows["roundtrip"]["p50_ms"]["median"] <= rows["roundtrip"]["p99_ms"]["median"]
@@ -46,6 +52,42 @@ def test_consume_on_rabbitmq(tmp_path: Path, rabbitmq: RabbitMQ, queue_type: str
     rows = check(bench(tmp_path, "consume", *options), ["consume"])
     assert rows["consume"]["broker_us"]["median"] > 0
     assert "bench-" not in rabbitmq.ctl("list_queues", "name")
+
+
+@pytest.mark.amqp
+def test_sharing_is_measured_beside_the_ideal(tmp_path: Path, rabbitmq: RabbitMQ) -> None:
+    options = ("--broker", rabbitmq.url, "-c", "4", "--scale", "0.05", "--against", "dramatiq")
+    rows = check(bench(tmp_path, "sharing-d", *options), ["sharing-d"])
+    found = rows["sharing-d"]
+    assert found["tasks"] == 21
+    assert found["ideal_s"]["median"] == pytest.approx(0.25)
+    assert found["makespan_s"]["median"] >= 0.25
+    assert found["short_s"]["median"] <= found["makespan_s"]["median"]
+    assert found["over_ideal"]["median"] == pytest.approx(found["makespan_s"]["median"] / 0.25, rel=0.01)
+
+
+def test_all_of_sharing_on_the_embedded_broker(tmp_path: Path) -> None:
+    names = [f"sharing-{letter}" for letter in "abcde"]
+    rows = check(bench(tmp_path, "sharing", "-c", "4", "--scale", "0.01"), names)
+    assert all(row["over_ideal"]["median"] > 0.99 for row in rows.values())
+
+
+@pytest.mark.redis
+def test_idle_processes_are_weighed(tmp_path: Path, redis_server: Redis) -> None:
+    options = ("--broker", redis_server.url, "-c", "2", "--idle", "0.5", "--against", "huey")
+    found = bench(tmp_path, "idle", *options)
+    for side in ("engine", "huey"):
+        row = check(found, ["idle"], side)["idle"]
+        assert 10 < row["pss_mib"]["median"] < 1_000
+        assert row["processes"]["median"] >= 3
+        assert row["connections"]["median"] >= 2
+        assert row["idle_cpu"]["median"] < 100
+
+
+def test_growth_counts_the_same_tasks_at_any_depth(tmp_path: Path) -> None:
+    rows = check(bench(tmp_path, "growth-10k"), ["growth-10k"])
+    assert rows["growth-10k"]["tasks"] == 4_900
+    assert rows["growth-10k"]["worker_us"]["median"] > 0
 
 
 RIVALS = [
