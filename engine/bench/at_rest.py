@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.bench.cpu import process_tree
+from engine.bench.cpu import broker_address, process_tree
 from engine.bench.measuring import Run, Sample, fill, wait_for
 
 _TASKS_EACH = 20  #: run before the rest, so that every process has done what it does once
@@ -25,7 +25,7 @@ def start(run: Run) -> Sample:
 
 
 def idle(run: Run) -> Sample:
-    """All the worker's processes after a while without tasks: memory, CPU, connections."""
+    """All the worker's processes after a while without tasks: memory, CPU, connections to the broker."""
     plan = run.plan
     tasks = _TASKS_EACH * plan.concurrency
     fill(run, tasks)
@@ -40,7 +40,7 @@ def idle(run: Run) -> Sample:
         more = {
             "pss_mib": sum(map(pss_bytes, processes)) / 2**20,
             "processes": float(len(processes)),
-            "connections": float(sum(map(_connections, processes))),
+            "connections": float(sum(connections(pid, plan.broker) for pid in processes)),
             "idle_cpu": cpu * 100,
         }
         worker.stop()
@@ -60,9 +60,10 @@ def pss_bytes(pid: int) -> int:
     return 0
 
 
-def _connections(pid: int) -> int:
-    """Its open TCP connections."""
+def connections(pid: int, broker: str) -> int:
+    """A process's open TCP connections to the broker's port; 0 when the process is gone."""
+    _, port = broker_address(broker)
     with contextlib.suppress(psutil.Error):
         links = psutil.Process(pid).net_connections(kind="tcp")
-        return sum(link.status == psutil.CONN_ESTABLISHED for link in links)
+        return sum(link.status == psutil.CONN_ESTABLISHED and link.raddr.port == port for link in links)
     return 0

@@ -22,7 +22,7 @@ from engine.codec import (
     encode_publish,
 )
 from engine.errors import EngineError
-from engine.transport.url import BrokerURL
+from engine.transport.url import BrokerURL, split_failover
 
 PREFETCH = 500
 _CHUNK = 100  #: messages in one send
@@ -36,7 +36,7 @@ class Link:
     """A connection with one channel open. ``server`` is what the broker said of itself."""
 
     def __init__(self, url: str) -> None:
-        at = BrokerURL.parse(url)
+        at = BrokerURL.parse(split_failover(url)[0])
         self.socket = socket.create_connection((at.host or "localhost", at.port or 5672), 10.0)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.decoder = FrameDecoder()

@@ -16,7 +16,7 @@ from engine.bench.plan import Plan
 from engine.bench.raw_common import ACK_EVERY, Received
 from engine.codec import Message, decode_envelope, encode_envelope
 from engine.errors import EngineError
-from engine.transport.url import BrokerURL
+from engine.transport.url import BrokerURL, split_failover
 
 _READ_BYTES = 1 << 18
 _CHUNK = 100  #: messages in one send
@@ -35,7 +35,7 @@ class Link:
     """A connection, logged in, in the URL's database."""
 
     def __init__(self, url: str) -> None:
-        at = BrokerURL.parse(url)
+        at = BrokerURL.parse(split_failover(url)[0])
         self._socket = socket.create_connection((at.host or "localhost", at.port or 6379), 10.0)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)

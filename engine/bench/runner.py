@@ -104,8 +104,9 @@ def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Ro
 
 
 def side_plan(plan: Plan, workload: str, side: Side) -> Plan:
-    """The plan of one side, which may take more tasks."""
-    return replace(plan, tasks=plan.tasks * side.depth) if workload == "consume" else plan
+    """The plan of one side, which may take more tasks. Not on RabbitMQ, whose queues get slower when deep."""
+    more = workload == "consume" and not plan.on_amqp
+    return replace(plan, tasks=plan.tasks * side.depth) if more else plan
 
 
 def _one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,9 @@ def _rivals(context: click.Context, option: click.Parameter, given: tuple[str, .
     "--save", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write JSON there."
 )
 @click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw SVG there."
+)
+@click.option(
     "--compare", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Compare with it."
 )
 @click.option(
@@ -94,6 +98,7 @@ def bench(
     against: tuple[str, ...],
     as_json: bool,
     save: Path | None,
+    plot: Path | None,
     compare: Path | None,
     fail_over: float | None,
     **given: Any,
@@ -113,6 +118,7 @@ def bench(
     """
     if fail_over is not None and compare is None:
         raise click.UsageError("--fail-over needs --compare FILE")
+    _check_folders(save, plot)
     from engine.bench import report as reports
     from engine.bench.runner import run
     from engine.bench.sides import BY_NAME
@@ -123,6 +129,10 @@ def bench(
         found = run(make_plan(given), WORKLOADS[workload], sides, progress)
     if save:
         found.save(save)
+    if plot:
+        from engine.bench.plot import plot as draw
+
+        plot.write_text(draw(found), encoding="utf-8")
     changes = reports.compare(found, earlier) if earlier else []
     if as_json:
         print_json(
@@ -147,6 +157,15 @@ def bench(
     return ExitCode.FAILURE if slower else ExitCode.OK
 
 
+def _check_folders(*files: Path | None) -> None:
+    """A place that cannot be written to is told before the minutes that a bench takes."""
+    for file in files:
+        if file is not None and not os.access(file.parent, os.W_OK):
+            raise click.UsageError(
+                f"cannot write {file}: {file.parent} is not a folder that can be written to"
+            )
+
+
 def make_plan(given: dict[str, Any]) -> Plan:
     """The plan from the command line's options."""
     import shlex
@@ -156,7 +175,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
 
 
 def _print(found: Report, rivals: tuple[str, ...], changes: list[Change]) -> None:
-    from engine.bench import report as reports
+    from engine.bench import tables
 
     machine, asked = found.machine, found.parameters
     click.echo(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, {machine['python']}")
@@ -165,13 +184,14 @@ def _print(found: Report, rivals: tuple[str, ...], changes: list[Change]) -> Non
         f"broker {asked['broker']}, {asked['concurrency']} processes, {asked['queue_type']} queue, "
         f"confirms {'on' if asked['confirm'] else 'off'}, {asked['runs']} runs: median (lowest–highest)"
     )
-    print_table(*reports.table(found.rows), left=2)
+    for part in tables.tables(found.rows):
+        print_table(*part, left=2)
     if rivals:
         click.echo("In brackets: how many times better the engine's figure is.")
-        print_table(*reports.rival_table(found, rivals), left=2)
+        print_table(*tables.rival_table(found, rivals), left=2)
     if changes:
         print_table(
-            *reports.change_table(changes, "before", "now"), left=3, title="compared with the saved run"
+            *tables.change_table(changes, "before", "now"), left=3, title="compared with the saved run"
         )
     for note in found.notes:
         click.echo(f"* {note}")

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -171,6 +172,21 @@ def test_saved_figures_are_compared(tmp_path: Path) -> None:
     done = engine("bench", "codec", *FEW, "--compare", str(saved), "--fail-over", "50", cwd=tmp_path)
     assert done.returncode == 1
     assert "codec, engine: rate is 0.00 times as good" in done.stderr
+
+
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "bench.svg"
+    bench(tmp_path, "roundtrip", "--plot", str(picture))
+    root = ElementTree.parse(picture).getroot()
+    shown = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Latency on an idle system" in shown
+    assert any(text.startswith("SQLite 3.") for text in shown)
+
+
+def test_a_place_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:
+    done = engine("bench", "codec", "--plot", str(tmp_path / "none" / "bench.svg"), *FEW, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is not a folder that can be written to" in done.stderr
 
 
 def test_the_table_says_what_was_measured(tmp_path: Path) -> None:
