@@ -8,6 +8,9 @@ from engine.bench.cpu import BrokerProcess
 from engine.bench.plan import Plan
 from engine.bench.sides import DRAMATIQ_PREFETCH, Side
 
+#: Where publishing is a part of what is measured.
+_PUBLISHING = frozenset({"publish", "publish-many", "roundtrip"})
+
 
 def notes(
     plan: Plan, workloads: Sequence[str], sides: Sequence[Side], broker: BrokerProcess | None
@@ -32,7 +35,7 @@ def notes(
 
 def _celery(plan: Plan, workloads: Sequence[str]) -> Iterator[str]:
     yield "Celery acknowledges before the work by default, the engine after it"
-    if plan.confirm and plan.on_amqp:
+    if plan.confirm and plan.on_amqp and _PUBLISHING.intersection(workloads):
         yield "Celery publishes with confirms here too, which it does not by default"
     if "publish-many" in workloads:
         yield "Celery has no batch publish: it publishes one by one in publish-many as well"
@@ -41,7 +44,7 @@ def _celery(plan: Plan, workloads: Sequence[str]) -> Iterator[str]:
 def _dramatiq(plan: Plan, workloads: Sequence[str]) -> Iterator[str]:
     prefetch = f", and prefetches {DRAMATIQ_PREFETCH} messages in consume" if "consume" in workloads else ""
     yield f"dramatiq runs 1 thread a process{prefetch}; it acknowledges after the work"
-    if plan.confirm and plan.on_amqp:
+    if plan.confirm and plan.on_amqp and _PUBLISHING.intersection(workloads):
         yield "dramatiq publishes with confirms here too, which it does not by default"
     if "publish-many" in workloads:
         yield "dramatiq has no batch publish: it publishes one by one in publish-many as well"

@@ -18,7 +18,7 @@ REDIS_SCHEMES = ("redis", "rediss")
 #: What dramatiq prefetches for each thread where throughput is measured; its own default is 2.
 DRAMATIQ_PREFETCH = 250
 
-_EXAMPLES = {"amqp": "amqp://...", "redis": "redis://...", "sqlite": "none (SQLite)"}
+_EXAMPLES = {"amqp": "--broker amqp://...", "redis": "--broker redis://...", "sqlite": "none for SQLite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _speaks(plan: Plan, side: str, label: str, schemes: tuple[str, ...]) -> None
     if plan.scheme not in schemes:
         brokers = " or ".join(_EXAMPLES[scheme] for scheme in _EXAMPLES if scheme in schemes)
         raise ConfigurationError(
-            f"{label} has no {plan.scheme}:// broker to compare on: give --broker {brokers}, or leave out "
+            f"{label} has no {plan.scheme}:// broker to compare on: give {brokers}, or leave out "
             f"--against {side}"
         )
 

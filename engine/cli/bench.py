@@ -25,8 +25,8 @@ def _rivals(context: click.Context, option: click.Parameter, given: tuple[str, .
     return tuple(dict.fromkeys(names))
 
 
-@click.command(epilog="Example: engine bench consume --broker amqp://localhost -c 2 --against celery")
-@click.argument("workload", type=click.Choice(tuple(WORKLOADS)), default="all")
+@click.command(epilog="Example: engine bench consume --broker amqp://localhost -c 2 --against celery,raw")
+@click.argument("workload", type=click.Choice(tuple(WORKLOADS)), default="all", metavar="[WORKLOAD]")
 @click.option("-b", "--broker", default="", metavar="URL", help="Default: a new SQLite file.")
 @click.option(
     "--tasks", type=click.IntRange(min=1), default=10_000, show_default=True, help="Counted tasks a run."
@@ -186,9 +186,10 @@ def _print(found: Report, rivals: tuple[str, ...], changes: list[Change]) -> Non
     )
     for part in tables.tables(found.rows):
         print_table(*part, left=2)
-    if rivals:
+    headings, beside = tables.rival_table(found, rivals)
+    if beside:
         click.echo("In brackets: how many times better the engine's figure is.")
-        print_table(*tables.rival_table(found, rivals), left=2)
+        print_table(headings, beside, left=2)
     if changes:
         print_table(
             *tables.change_table(changes, "before", "now"), left=3, title="compared with the saved run"

@@ -65,3 +65,9 @@ def test_the_notes_say_how_each_side_is_set_up() -> None:
     assert "1 thread a process, and prefetches 250" in found
     assert "huey has no acknowledgement" in found
     assert "raw has no part in codec" in found
+
+
+def test_confirms_are_spoken_of_where_publishing_is_measured() -> None:
+    rivals = [BY_NAME["celery"], BY_NAME["dramatiq"]]
+    assert "confirms" not in "\n".join(notes(plan("amqp"), ["consume"], rivals, None))
+    assert "\n".join(notes(plan("amqp"), ["publish"], rivals, None)).count("with confirms") == 2
