@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.bench.latency_plot import latency_panel
+from engine.bench.plan import GROWTH_DEPTHS
 from engine.bench.plot_style import COLOURS, FAINT, GRID, INK, QUIET
 from engine.bench.report import Report, Row
 from engine.bench.svg import Drawing
@@ -25,8 +26,8 @@ _CUT = 1.15  #: the raw side's bar is cut off at so many times the others' great
 
 #: What a workload's bars show: the first of these it has measured, with the words for it.
 _SHOWN = (
-    ("short_over_ideal", "last short task ended, × ideal (less is better)"),
-    ("over_ideal", "makespan, × ideal (less is better)"),
+    ("short_over_ideal", "last short task, × ideal; 1 is best"),
+    ("over_ideal", "makespan, × ideal; 1 is best"),
     ("start_ms", "ms to the first task (less is better)"),
     ("pss_mib", "MiB of memory, all processes (less is better)"),
     ("rate", "tasks per second"),
@@ -39,6 +40,12 @@ _TITLES = {
     "roundtrip": "One task at a time",
     "start": "Starting",
     "idle": "Idle worker",
+    "sharing-a": "Many short tasks",
+    "sharing-b": "Equally long tasks",
+    "sharing-c": "Few long among short ones",
+    "sharing-d": "A long one before short ones",
+    "sharing-e": "Long ones between bursts",
+    **{f"growth-{name}": f"Draining {depth:,} tasks" for name, depth in GROWTH_DEPTHS.items()},
 }
 
 
