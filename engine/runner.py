@@ -141,7 +141,9 @@ def _call_hook(task: Task[Any, Any], message: TaskMessage, hook: str, *args: Any
 
 
 def _ignores(task: Task[Any, Any], message: TaskMessage) -> bool:
-    return bool(message.ignore_result or task.ignore_result)
+    """The call's word counts before the task's (celery/app/task.py, get_actual_ignore_result)."""
+    ignored = message.ignore_result
+    return bool(task.ignore_result if ignored is None else ignored)
 
 
 def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:

@@ -27,6 +27,6 @@ def run_worker(app_path: str, options: WorkerOptions | None = None) -> int:
     from engine.worker.supervisor import Supervisor
 
     options = options or WorkerOptions()
-    configure(options.loglevel, options.json_logs)
+    configure(options.loglevel, options.json_logs, options.log_color)
     with pidfile(options.pidfile):
         return Supervisor(app_path, options, _ENTRY).run()

@@ -51,12 +51,16 @@ class Birth:
     options: WorkerOptions
 
 
+#: what a child is for
+WORK, CONTROL = "work", "control"
+
+
 class EntryPoints(Protocol):
     """What the worker needs of the rest of the program, passed in by its name (``engine.worker.entry``), so
     that neither supervisor nor template import it."""
 
-    def load(self, app_path: str) -> Any:
-        """Import the app and all its tasks."""
+    def load(self, app_path: str, options: WorkerOptions) -> Any:
+        """Import the app and all its tasks, and settle who logs."""
 
     def describe(self, app: Any, options: WorkerOptions) -> dict[str, Any]:
         """What the supervisor and the banner need to know of it."""
@@ -66,6 +70,9 @@ class EntryPoints(Protocol):
 
     def run_child(self, app: Any, birth: Birth) -> int:
         """A child's whole life; its exit code."""
+
+    def run_control_child(self, app: Any, birth: Birth) -> int:
+        """The same for the one that answers remote control."""
 
 
 def run_template(
@@ -101,7 +108,7 @@ class _Template:
         try:
             importlib.invalidate_caches()
             entry: EntryPoints = importlib.import_module(entry_module)
-            app = entry.load(self._app_path)
+            app = entry.load(self._app_path, self._options)
             entry.announce(app, "worker_init", self._options)
             info = entry.describe(app, self._options)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
@@ -148,7 +155,8 @@ class _Template:
             scoreboard=self._scoreboard,
             options=self._options,
         )
-        return entry.run_child(app, birth)
+        run = entry.run_control_child if message["role"] == CONTROL else entry.run_child
+        return run(app, birth)
 
 
 def _fork_twice(body: Callable[[], int]) -> int:

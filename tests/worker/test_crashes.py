@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -121,6 +122,23 @@ def test_a_worker_whose_app_cannot_be_imported_says_why(sqlite_place: Place) -> 
     assert worker.descendants_alive() == []
 
 
+def test_a_child_that_does_not_start_is_killed(sqlite_place: Place) -> None:
+    (sqlite_place.folder / "slow_boot.py").write_text(
+        "import time\n"
+        "from tests.worker.sample_app import app\n"
+        "from engine.signals import worker_process_init\n\n"
+        "@worker_process_init.connect(weak=False)\n"
+        "def boot(**_):\n"
+        "    time.sleep(60)\n"
+    )
+    sqlite_place.environ["ENGINE_WORKER_PROC_ALIVE_TIMEOUT"] = "1"
+    worker = sqlite_place.worker(app="slow_boot:app", expects_ready=False, concurrency=1, max_boot_failures=1)
+    with worker:
+        assert worker.wait(20) == 1
+    assert ": boot, " in worker.log()
+    assert "in boot" in worker.log(), "where it hung is told"
+
+
 def test_children_that_die_at_boot_end_the_worker(sqlite_place: Place) -> None:
     (sqlite_place.folder / "fragile_app.py").write_text(
         "import os\n"
@@ -155,3 +173,36 @@ def test_stacks_are_dumped_on_request(sqlite_place: Place) -> None:
         worker.send_signal(signal.SIGUSR1)
         wait_for(lambda: "in work" in worker.log(), what="the stack of the task")
         wait_for(lambda: sqlite_place.ledger.finished()["long"], what="the task to finish all the same")
+
+
+def test_a_success_that_is_stored_is_not_run_again(place: Place) -> None:
+    """The child dies between the result and the acknowledgement."""
+    place.environ["ENGINE_WORKER_DEDUPLICATE_SUCCESSFUL_TASKS"] = "true"
+    with place.worker(concurrency=1) as worker:
+        result = place.send("succeed_and_die", "once")
+        wait_for(
+            lambda: "was finished before: acknowledged" in worker.log(),
+            timeout=30,
+            what="its second delivery",
+        )
+        assert result.get(timeout=20) == "once"
+        follower = place.app.signature("tests.worker.sample_app.work", ("after",), immutable=True)
+        place.send("succeed_and_die", "followed", link=follower)
+        wait_for(lambda: place.ledger.count("start", "followed") == 2, timeout=30, what="the second run")
+    assert place.ledger.count("start", "once") == 1
+
+
+def test_a_template_that_dies_with_a_child_on_order(sqlite_place: Place) -> None:
+    """The child it was to fork never comes: another one takes its place, and the worker can be stopped."""
+    with sqlite_place.worker(concurrency=2) as worker:
+        wait_for(lambda: len(worker.children()) == 2, what="the children")
+        [template] = [one for one in worker.template() if one.is_running()]
+        template.suspend()
+        worker.children()[0].kill()
+        wait_for(lambda: "died" in worker.log(), what="the death to be noticed")
+        wait_for(lambda: len(worker.children()) == 1, what="it to be reaped")
+        time.sleep(0.6)  # two looks of the supervisor: it orders another
+        template.kill()
+        wait_for(lambda: "loading the app again" in worker.log(), what="the template's death to be noticed")
+        wait_for(lambda: len(worker.children()) == 2, timeout=10, what="the other child")
+        assert worker.stop() == 0
