@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -155,14 +156,19 @@ def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:
 
 
 def format_traceback(error: BaseException) -> str:
-    """The traceback without the frames of this module, which tell a user nothing."""
+    """The traceback without the frames that called the task, and without the soft limit's that interrupted
+    it: they tell a user nothing."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
+    told = traceback.TracebackException(type(error), error, trace)
+    if told.stack and told.stack[-1].filename.endswith(_SOFT_LIMIT):
+        told.stack.pop()
+    return "".join(told.format())
 
 
-_OWN_MODULES = frozenset({__name__, coroutines.__name__, "asyncio.base_events"})
+_OWN_MODULES = frozenset({__name__, coroutines.__name__, "asyncio.base_events", "engine.worker.execution"})
+_SOFT_LIMIT = os.path.join("engine", "worker", "limits.py")
 
 
 # -- what follows --------------------------------------------------------------------------------------
