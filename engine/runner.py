@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import time
-import traceback
 from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
@@ -29,6 +27,7 @@ from engine.outbox import Outbox
 from engine.retrying import autoretry
 from engine.signature import Signature, signature
 from engine.task import Task, overridden
+from engine.tracebacks import format_traceback
 
 logger = logging.getLogger(__name__)
 
@@ -153,22 +152,6 @@ def _ignores(task: Task[Any, Any], message: TaskMessage) -> bool:
 
 def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:
     return bool(not _ignores(task, message) or task.store_errors_even_if_ignored)
-
-
-def format_traceback(error: BaseException) -> str:
-    """The traceback without the frames that called the task, and without the soft limit's that interrupted
-    it: they tell a user nothing."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
-        trace = trace.tb_next
-    told = traceback.TracebackException(type(error), error, trace)
-    if told.stack and told.stack[-1].filename.endswith(_SOFT_LIMIT):
-        told.stack.pop()
-    return "".join(told.format())
-
-
-_OWN_MODULES = frozenset({__name__, coroutines.__name__, "asyncio.base_events", "engine.worker.execution"})
-_SOFT_LIMIT = os.path.join("engine", "worker", "limits.py")
 
 
 # -- what follows --------------------------------------------------------------------------------------

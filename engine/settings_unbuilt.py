@@ -16,11 +16,6 @@ UNBUILT: frozenset[str] = frozenset(
         "beat_max_loop_interval",
         "beat_schedule",
         "beat_schedule_filename",
-        "control_exchange",
-        "control_queue_durable",
-        "control_queue_exclusive",
-        "control_queue_expires",
-        "control_queue_ttl",
         "event_exchange",
         "event_queue_durable",
         "event_queue_exclusive",
@@ -32,9 +27,7 @@ UNBUILT: frozenset[str] = frozenset(
         "result_chord_join_timeout",
         "task_repr_maxlevels",
         "task_send_sent_event",
-        "worker_enable_remote_control",
         "worker_send_task_events",
-        "worker_state_db",
     }
 )
 

@@ -1,8 +1,8 @@
 """Cython's coverage plug-in, finding the extension's sources from any working directory.
 
-Traced code names its source relative to where it was built (``engine/_codec.pyx``). Cython's plug-in looks for
-that from the working directory, which in the tests' subprocesses is some other folder, or is gone; it then
-gives up and those lines count as never run.
+Traced code names its source relative to where it was built (``engine/_codec.pyx``). Cython's plug-in looks
+for that from the working directory, which in the tests' subprocesses is some other folder, or is gone; then
+it gives up, and those lines count as never run.
 """
 
 from __future__ import annotations

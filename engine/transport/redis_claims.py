@@ -104,10 +104,11 @@ class RedisClaims:
         if token is None or not self._known:
             return 0
         self.leave(session)
-        self.token = None
         layout = self._layout
         keys = [layout.owners, layout.unacked, layout.unacked_index, layout.claims_prefix + token]
-        return int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
+        count = int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
+        self.token = None  # not before: a server that refused it is asked again
+        return count
 
     def disown(self) -> None:
         """The token belongs to another process (our parent): never touch it."""

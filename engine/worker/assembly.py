@@ -31,6 +31,7 @@ from engine.worker.logs import clean
 from engine.worker.outcomes import obituary
 from engine.worker.prefetch import MOST, Prefetch
 from engine.worker.quarantine import Tombstone
+from engine.worker.revoked import RevokedIds
 from engine.worker.settling import Settler
 from engine.worker.template import Birth
 
@@ -109,6 +110,7 @@ class Life:
             self._birth.slot,
             2 * (self._birth.options.concurrency or processes.usable_cpus()) + 2,
             self._read_control,
+            RevokedIds(self._birth.scoreboard.revoked),
             self._tombstones,
         )
         intake = Intake(

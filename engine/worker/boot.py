@@ -22,11 +22,11 @@ from engine import forks
 from engine.worker import processes, recorder, signals
 
 
-def become_child(slot: int, recorder_fd: int, ask_to_drain: Callable[[], None]) -> None:
+def become_child(name: str, recorder_fd: int, ask_to_drain: Callable[[], None]) -> None:
     """Once, right after the fork, in the main thread."""
     with contextlib.suppress(OSError):  # it is the leader already
         os.setsid()
-    processes.set_name(f"engine-child-{slot}")
+    processes.set_name(name)
     processes.stdin_from_null()
     signals.reset_after_fork()
 

@@ -54,7 +54,7 @@ class Child:
     ready_mono_s: float = 0.0
     killed_for: str = ""  #: why the supervisor killed it
     error: str = ""  #: what the child itself reported before it died
-    cold_mono_s: float = 0.0  #: when a drain turns into a kill
+    kill_mono_s: float = 0.0  #: when what is left of its process group is killed
 
 
 @dataclass(frozen=True, slots=True)

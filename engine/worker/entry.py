@@ -76,6 +76,8 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     conf = app.conf
+    warnings = _unsupported(app)
+    controlled = _can_be_controlled(app, warnings)
     try:
         number = version("engine")
     except PackageNotFoundError:
@@ -91,7 +93,9 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
         "queues": [spec.name for spec in app.topology.consume_specs(options.queues, options.nodename())],
         "tasks": names,
         "task_count": len(names),
-        "warnings": _unsupported(app),
+        "warnings": warnings,
+        "remote_control": controlled,
+        "state_db": conf.worker_state_db if controlled else None,
         "effective": {
             "concurrency": concurrency,
             "drain_deadline_s": drain,
@@ -115,6 +119,22 @@ def _unsupported(app: Any) -> list[str]:
     return told
 
 
+def _can_be_controlled(app: Any, warnings: list[str]) -> bool:
+    """Whether a control child is to be started; why not, if it was wanted, is added to the warnings."""
+    from engine.mailbox import Mailbox
+    from engine.transport import split_failover, transport_class
+
+    conf = app.conf
+    if not conf.worker_enable_remote_control:
+        return False
+    Mailbox.of(conf)  # settings that exclude each other are told at the start
+    url = split_failover(conf.broker_read_url or conf.broker_url)[0]
+    if "fanout" in transport_class(url).capabilities.exchanges:
+        return True
+    warnings.append(f"no remote control, and tasks cannot be revoked: {mask_url(url)} cannot broadcast")
+    return False
+
+
 def _text(url: Any) -> str:
     return url if isinstance(url, str) else ";".join(map(str, url))
 
@@ -128,12 +148,29 @@ def announce(app: Any, event: str, options: WorkerOptions) -> None:
         signal.send(sender=app, hostname=options.nodename())
 
 
+def run_control_child(app: Any, birth: Birth) -> int:
+    """The control child's whole life; its exit code. It runs no code of the app's, and sends no signals."""
+    from engine.worker.control_child import ControlLife
+
+    life = ControlLife(app, birth)
+    become_child("engine-control", birth.recorder_fd, life.ask_to_stop)
+    try:
+        life.live()
+    except EngineError as error:
+        birth.control.send({"op": "failed", "text": failure_text(error)})
+        return 1
+    finally:
+        app.close()
+        logging.shutdown()
+    return 0
+
+
 def run_child(app: Any, birth: Birth) -> int:
     """A child's whole life, in the process that was just forked for it; its exit code."""
     from engine import coroutines, signals
 
     life = Life(app, birth)
-    become_child(birth.slot, birth.recorder_fd, lambda: life.ask_to_stop("signal"))
+    become_child(f"engine-child-{birth.slot}", birth.recorder_fd, lambda: life.ask_to_stop("signal"))
     signals.worker_process_init.send(sender=None)
     code = 0
     try:

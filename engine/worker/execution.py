@@ -14,8 +14,8 @@ from engine.codec import Delivery, TaskMessage
 from engine.context import Context
 from engine.errors import SoftTimeLimitExceeded
 from engine.model import Outcome
-from engine.runner import format_traceback
 from engine.signals import task_postrun, task_prerun, task_success
+from engine.tracebacks import format_traceback
 from engine.worker.announcing import after_run, before_run
 from engine.worker.job import Job
 from engine.worker.limits import SoftLimit

@@ -63,7 +63,7 @@ class Host(Protocol):
 
 
 class Flusher:
-    """The thread. ``watch`` is called by the main thread before a task, when there is something to watch."""
+    """The thread. ``watch`` is called by the main thread when a task has its start, and something waits."""
 
     def __init__(self, host: Host, control_fd: int, name: str = "engine-flusher") -> None:
         self._host = host
@@ -124,6 +124,8 @@ class Flusher:
                 if idle_steps > 3:
                     idle_steps = 0
                     self.parked = True
+                    if self._step(time.monotonic()):  # a task was started that still saw us awake
+                        self.parked = False
 
     def _patience_ms(self) -> int | None:
         if not self.parked:
@@ -174,7 +176,7 @@ class Flusher:
             if hoarding:
                 self._host.hand_back_beside()
         except Exception:
-            log.exception("settling beside a running task failed; the main thread goes on with it")
+            log.exception("settling beside a running task failed: the connection is opened anew after it")
 
     def _enforce_hard_limit(self) -> None:
         deadline = self._host.task_deadline_mono_s

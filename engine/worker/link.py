@@ -14,7 +14,7 @@ import logging
 import random
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.errors import (
@@ -24,6 +24,7 @@ from engine.errors import (
     QueueNotFound,
     TransportClosed,
 )
+from engine.model import QueueSpec
 from engine.transport.base import Transport
 
 log = logging.getLogger("engine.worker")
@@ -86,13 +87,13 @@ class Link:
         self.transport = self._app.open_transport()
         return self.transport
 
-    def lost(self, error: Exception) -> None:
+    def lost(self, error: Exception, what: str = "lost the connection to the broker, trying again") -> None:
         """The connection broke: say so, unless the one before it broke in the same way and as soon."""
         if self._lasted():
             self._pause_s, self._lost_told = _PAUSE_FIRST_S, ""
         if str(error) != self._lost_told:
             self._lost_told = str(error)
-            log.error("lost the connection to the broker, trying again: %s", self._lost_told)
+            log.error("%s: %s", what, self._lost_told)
 
     def _lasted(self) -> bool:
         return time.monotonic() - self._made_mono_s >= _LASTING_S
@@ -137,12 +138,17 @@ class Link:
 
     def _declare(self, transport: Transport) -> None:
         transport.wake_fds = (self.control_fd,)
-        specs = self._app.topology.consume_specs(self._queue_names, self._worker)
+        specs = self._specs(transport)
         for spec in specs:
             if not spec.no_declare:
                 transport.declare(spec)
         self.names = [spec.name for spec in specs]
         self._declared_on, self._epoch = transport, transport.epoch
+
+    def _specs(self, transport: Transport) -> Sequence[QueueSpec]:
+        """The queues to read."""
+        specs: Sequence[QueueSpec] = self._app.topology.consume_specs(self._queue_names, self._worker)
+        return specs
 
     def _persist(
         self, connect: Callable[[], Transport], *, patient: bool, refused_is_fatal: bool
@@ -185,6 +191,11 @@ class Link:
         poll = select.poll()
         poll.register(self.control_fd, select.POLLIN)
         poll.poll(seconds * 1000)
+
+    def drop(self) -> None:
+        """Forget a connection that broke, without a word to the broker."""
+        if self.transport is not None:
+            self.transport.abandon()
 
     def close(self) -> None:
         if self.transport is not None:

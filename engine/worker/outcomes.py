@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from engine.errors import TaskError, TimeLimitExceeded, WorkerLost
+from engine.errors import TaskError, TaskRevoked, TimeLimitExceeded, WorkerLost
 from engine.model import Outcome
 from engine.results.base import EXCEPTION_STATES, ResultMeta
 from engine.stored_exceptions import exception_to_stored
 from engine.worker.job import Job
-from engine.worker.quarantine import TIME_LIMIT, Tombstone
+from engine.worker.quarantine import TERMINATED, TIME_LIMIT, Tombstone
 
 
 def meta_of(job: Job, hostname: str, extended: bool) -> ResultMeta:
@@ -72,6 +72,8 @@ def by_tombstone(tombstone: Tombstone) -> Outcome:
     """How a task ended that killed its child, or had to be killed."""
     if tombstone.kind == TIME_LIMIT:
         return failure(TimeLimitExceeded(tombstone.limit_s), traceback=tombstone.stack or tombstone.detail)
+    if tombstone.kind == TERMINATED:
+        return Outcome("REVOKED", TaskRevoked("terminated"))
     return failure(WorkerLost(tombstone.detail), traceback=tombstone.stack or tombstone.detail)
 
 

@@ -52,6 +52,10 @@ class Birth:
     options: WorkerOptions
 
 
+#: what a child is for
+WORK, CONTROL = "work", "control"
+
+
 class EntryPoints(Protocol):
     """What the worker needs of the rest of the program, passed in by its name (``engine.worker.entry``), so
     that neither supervisor nor template import it."""
@@ -67,6 +71,9 @@ class EntryPoints(Protocol):
 
     def run_child(self, app: Any, birth: Birth) -> int:
         """A child's whole life; its exit code."""
+
+    def run_control_child(self, app: Any, birth: Birth) -> int:
+        """The same for the one that answers remote control."""
 
 
 def run_template(
@@ -149,7 +156,8 @@ class _Template:
             scoreboard=self._scoreboard,
             options=self._options,
         )
-        return entry.run_child(app, birth)
+        run = entry.run_control_child if message["role"] == CONTROL else entry.run_child
+        return run(app, birth)
 
 
 def _fork_twice(body: Callable[[], int]) -> int:

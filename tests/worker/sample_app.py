@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -24,6 +25,9 @@ app = Engine(
     worker_unknown_task_grace=float(os.environ.get("SAMPLE_GRACE", "0")),
     broker_heartbeat=10,
     broker_lease=6,
+    worker_enable_remote_control=os.environ.get("SAMPLE_REMOTE", "1") == "1",
+    worker_state_db=os.environ.get("SAMPLE_STATE"),
+    control_exchange=os.environ.get("SAMPLE_CONTROL", os.environ["SAMPLE_QUEUE"]),
 )
 
 
@@ -54,6 +58,30 @@ def work(key: Any, seconds: float = 0.0) -> None:
 def early(key: Any) -> None:
     note("start", key)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(acks_late=False)
+def early_sleep(key: Any) -> None:
+    note("start", key)
+    time.sleep(60)
+
+
+@app.task
+def start_program(key: Any) -> None:
+    """A program that says when it is told to end."""
+    ledger = os.environ["SAMPLE_LEDGER"]
+    script = (
+        f"trap 'echo {key}-ended >> {ledger}; exit' TERM; echo {key}-runs >> {ledger}; "
+        "while true; do sleep 0.05; done"
+    )
+    subprocess.run(["/bin/sh", "-c", script], check=False)
+
+
+@app.task(acks_late=False)
+def early_work(key: Any, seconds: float) -> None:
+    note("start", key)
+    time.sleep(seconds)
+    note("finish", key)
 
 
 @app.task
@@ -267,6 +295,12 @@ def watched(self: Any, fails: bool) -> int:
 for _name in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
     getattr(signals, _name).connect(_task_signalled(_name), weak=False)
 
+
+def _on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_named: Any) -> None:
+    note("revoked", request.id, terminated, signum, expired)
+
+
+signals.task_revoked.connect(_on_revoked, weak=False)
 worker_init.connect(_signalled("worker_init"), weak=False)
 worker_process_init.connect(_signalled("worker_process_init"), weak=False)
 worker_ready.connect(_signalled("worker_ready"), weak=False)

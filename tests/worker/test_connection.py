@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.worker.conftest import Place
 from tests.worker.harness import wait_for
@@ -154,3 +155,47 @@ def test_result_store_away(rabbitmq: RabbitMQ, tmp_path: Path, unique: str) -> N
     finally:
         place.close()
         store.stop()
+
+
+def test_results_and_broker_gone_together(tmp_path: Path, unique: str) -> None:
+    """Both in one Redis, for longer than a result is tried: the child waits for it."""
+    server = Redis(tmp_path / "server")
+    server.start()
+    place = Place(server.url, server.url, unique, tmp_path)
+    with place.worker(concurrency=1, prefetch=20) as worker:
+        place.send("work", "one", 1)
+        wait_for(lambda: place.ledger.count("start", "one"), what="the task to start")
+        server.kill()
+        wait_for(lambda: "could not be stored" in worker.log(), timeout=40, what="the store to be given up")
+        wait_for(lambda: "no connection to the broker" in worker.log(), what="the child to wait")
+        assert "died" not in worker.log()
+        server.start()
+        place.send("work", "two")
+        wait_for(lambda: place.ledger.finished()["two"], timeout=40, what="the next task")
+        assert worker.stop() == 0
+    place.close()
+    server.stop()
+
+
+def test_a_redis_that_refuses_to_write_is_waited_for(tmp_path: Path, unique: str) -> None:
+    """As one does whose disk is full (MISCONF), or that misses its replicas."""
+    server = Redis(tmp_path / "server")
+    server.start()
+    place = Place(server.url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
+    raw = redis.Redis.from_url(server.url)
+    with place.worker(concurrency=2) as worker:
+        place.send("work", "one", 1)
+        wait_for(lambda: place.ledger.count("start", "one"), what="the task to start")
+        raw.config_set("min-replicas-to-write", 1)
+        wait_for(lambda: place.ledger.finished()["one"], what="it to end")
+        wait_for(lambda: "NOREPLICAS" in worker.log(), what="the refusal")
+        raw.config_set("min-replicas-to-write", 0)
+        place.send("work", "two")
+        wait_for(lambda: place.ledger.finished()["two"], timeout=30, what="the next task")
+        wait_for(lambda: not raw.hlen("unacked"), timeout=5, what="the first to be acknowledged")
+        assert "died" not in worker.log()
+        assert worker.stop() == 0
+    assert place.ledger.finished()["one"] == 1, "its id is remembered"
+    raw.close()
+    place.close()
+    server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,19 @@ def test_a_success_that_is_stored_is_not_run_again(place: Place) -> None:
         place.send("succeed_and_die", "followed", link=follower)
         wait_for(lambda: place.ledger.count("start", "followed") == 2, timeout=30, what="the second run")
     assert place.ledger.count("start", "once") == 1
+
+
+def test_a_template_that_dies_with_a_child_on_order(sqlite_place: Place) -> None:
+    """The child it was to fork never comes: another one takes its place, and the worker can be stopped."""
+    with sqlite_place.worker(concurrency=2) as worker:
+        wait_for(lambda: len(worker.children()) == 2, what="the children")
+        [template] = [one for one in worker.template() if one.is_running()]
+        template.suspend()
+        worker.children()[0].kill()
+        wait_for(lambda: "died" in worker.log(), what="the death to be noticed")
+        wait_for(lambda: len(worker.children()) == 1, what="it to be reaped")
+        time.sleep(0.6)  # two looks of the supervisor: it orders another
+        template.kill()
+        wait_for(lambda: "loading the app again" in worker.log(), what="the template's death to be noticed")
+        wait_for(lambda: len(worker.children()) == 2, timeout=10, what="the other child")
+        assert worker.stop() == 0
