@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-import traceback
 from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
@@ -28,6 +27,7 @@ from engine.outbox import Outbox
 from engine.retrying import autoretry
 from engine.signature import Signature, signature
 from engine.task import Task, overridden
+from engine.tracebacks import format_traceback
 
 logger = logging.getLogger(__name__)
 
@@ -152,17 +152,6 @@ def _ignores(task: Task[Any, Any], message: TaskMessage) -> bool:
 
 def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:
     return bool(not _ignores(task, message) or task.store_errors_even_if_ignored)
-
-
-def format_traceback(error: BaseException) -> str:
-    """The traceback without the frames of this module, which tell a user nothing."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") in _OWN_MODULES:
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace))
-
-
-_OWN_MODULES = frozenset({__name__, coroutines.__name__, "asyncio.base_events"})
 
 
 # -- what follows --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ between two tasks. What was claimed and not started goes back to its queue.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -382,10 +383,8 @@ class Child:
         self._consuming = False
         for job in self._settler.pending:
             job.finish = NOTHING
-        try:
-            self._settler.settle()
-        except (ConnectionLost, TransportClosed) as again:  # a store in the same place; the tasks come again
-            log.debug("results could not be stored without the broker: %s", again)
+        with contextlib.suppress(ConnectionLost, TransportClosed):  # what could not be stored is put back:
+            self._settler.settle()  # it comes again anyway
         transport = self._link.reopen()
         if transport is None:
             return False

@@ -130,7 +130,7 @@ class ControlLife:
                     transport = self._link.reopen()
             except TransportError as error:
                 if isinstance(error, AWAY) and not isinstance(error, AccessRefused):
-                    log.warning("remote control lost the broker: %s", error)
+                    self._link.lost(error, "remote control lost the broker")
                     self._link.drop()
                 else:
                     self._refused(error)

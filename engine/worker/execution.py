@@ -7,7 +7,6 @@ turned into a failure here.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from engine.context import Context
 from engine.errors import SoftTimeLimitExceeded
 from engine.model import Outcome
 from engine.signals import task_postrun, task_prerun, task_success
+from engine.tracebacks import format_traceback
 from engine.worker.announcing import after_run, before_run
 from engine.worker.job import Job
 from engine.worker.limits import SoftLimit
@@ -87,5 +87,4 @@ def _escaped(error: BaseException, soft_s: float) -> Outcome:
     """What got past the runner. Not even KeyboardInterrupt stops the worker."""
     if isinstance(error, SoftTimeLimitExceeded) and not error.args:
         error.args = (soft_s,)
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return Outcome("FAILURE", error, text)
+    return Outcome("FAILURE", error, format_traceback(error))

@@ -87,13 +87,13 @@ class Link:
         self.transport = self._app.open_transport()
         return self.transport
 
-    def lost(self, error: Exception) -> None:
+    def lost(self, error: Exception, what: str = "lost the connection to the broker, trying again") -> None:
         """The connection broke: say so, unless the one before it broke in the same way and as soon."""
         if self._lasted():
             self._pause_s, self._lost_told = _PAUSE_FIRST_S, ""
         if str(error) != self._lost_told:
             self._lost_told = str(error)
-            log.error("lost the connection to the broker, trying again: %s", self._lost_told)
+            log.error("%s: %s", what, self._lost_told)
 
     def _lasted(self) -> bool:
         return time.monotonic() - self._made_mono_s >= _LASTING_S

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from engine.worker import processes, scoreboard
+from engine.worker import processes, recorder, scoreboard
 from engine.worker.children import Child, Death
 from engine.worker.quarantine import WORKER_LOST, Quarantine, Tombstone
 from engine.worker.scoreboard import SlotView
@@ -36,7 +36,8 @@ class Mortician:
             limit_s,
             child.pid,
         )
-        tombstone = self._quarantine.timed_out(view.task_id, limit_s, stack)
+        where = recorder.of_the_task(stack) if stack else None
+        tombstone = self._quarantine.timed_out(view.task_id, limit_s, where)
         self._tell(tombstone, view)
 
     def terminated(self, child: Child, view: SlotView, signum: int) -> None:

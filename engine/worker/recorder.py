@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import time
+from pathlib import Path
 
 #: a real-time signal that no library uses by habit
 DUMP_SIGNAL = signal.SIGRTMIN + 5
@@ -19,6 +20,9 @@ DUMP_SIGNAL = signal.SIGRTMIN + 5
 _WAIT_S = 0.25
 _STEP_MS = 5
 _MAX_BYTES = 32 * 1024
+_ENGINE = str(Path(__file__).resolve().parents[1]) + os.sep
+_CALLS_THE_TASK = f'File "{_ENGINE}runner.py"'
+_FLUSHER = f'File "{_ENGINE}worker/flusher.py"'
 
 
 def create() -> int:
@@ -55,3 +59,22 @@ def ask(pid: int, fd: int) -> str | None:
         size = now
     text = os.pread(fd, _MAX_BYTES, 0).decode("utf-8", "replace")
     return text or None
+
+
+def of_the_task(stacks: str) -> str:
+    """The part of them that is the task's: without what called it, and without the worker's own thread. All
+    of them where no task is seen."""
+    kept = []
+    seen = False
+    for thread in stacks.strip().split("\n\n"):
+        header, *frames = thread.split("\n")
+        below = next((at for at, frame in enumerate(frames) if _CALLS_THE_TASK in frame), None)
+        if below is not None:
+            seen = True
+            frames = frames[:below]
+            while frames and _ENGINE in frames[-1]:  # between the runner and a coroutine
+                frames.pop()
+        elif any(_FLUSHER in frame for frame in frames):
+            continue
+        kept.append("\n".join([header, *frames]))
+    return "\n\n".join(kept) if seen else stacks

@@ -56,7 +56,9 @@ class Remote:
         self._forget = forget
         self._on_message = on_message
         self._recorder_fd = -1
+        self.speaks = False  #: the worker is ready: what keeps it from starting is told of its children
         self._deaths = 0
+        self._told = False  # of these deaths in a row
         self._not_before_mono_s = 0.0
         self._end_by_mono_s = 0.0
 
@@ -135,15 +137,16 @@ class Remote:
         processes.close_fds([self._recorder_fd] if self._recorder_fd >= 0 else [])
         self.child = self.channel = None
         if code == 0 or child.state is State.DRAINING:
-            self._deaths = 0
+            self._deaths, self._told = 0, False
             return
         if now - child.spawned_mono_s >= _PROVEN_AFTER_S:
-            self._deaths = 0
+            self._deaths, self._told = 0, False
         pause_s = min(_PAUSE_MAX_S, _PAUSE_FIRST_S * 2 ** min(self._deaths, 16))
         self._deaths += 1
         self._not_before_mono_s = now + pause_s
         why = child.error or processes.exit_text(code)
-        level = logging.WARNING if self._deaths == 1 else logging.DEBUG
+        level = logging.WARNING if self.speaks and not self._told else logging.DEBUG
+        self._told = self._told or self.speaks
         log.log(
             level, "the control child %d ended (%s): another one follows; the work goes on", child.pid, why
         )

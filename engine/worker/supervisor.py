@@ -275,7 +275,7 @@ class Supervisor:
             self._links[child.slot].channel.send(message)
         self._unread.clear()
         if not self._announced:
-            self._announced = True
+            self._announced = self._remote.speaks = True
             if self._generation is not None:
                 self._generation.channel.send({"op": "ready"})
             log.info("ready")

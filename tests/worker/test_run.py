@@ -239,6 +239,23 @@ def test_a_failure_that_is_not_acknowledged_is_rejected_once(place: Place) -> No
     assert place.ready() == 0
 
 
+def test_tracebacks_show_the_tasks_own_frames(sqlite_place: Place) -> None:
+    place = sqlite_place
+    (place.folder / "raising_app.py").write_text(
+        "from tests.worker.sample_app import app\n"
+        "@app.task(name='tests.worker.sample_app.raising')\n"
+        "def raising(how):\n    raise {'k': KeyboardInterrupt, 'g': GeneratorExit, 'v': ValueError}[how]\n"
+    )
+    with place.worker(concurrency=1, app="raising_app:app") as worker:
+        for name, *args in (("raising", "k"), ("raising", "g"), ("raising", "v"), ("soft_uncaught",)):
+            failed = place.send(name, *args)
+            wait_for(lambda failed=failed: failed.state == "FAILURE", what=f"{name} {args}")
+            assert failed.traceback.count('  File "') == 1, failed.traceback
+            assert f"in {name}" in failed.traceback
+        assert worker.stop() == 0
+    assert "engine/runner.py" not in worker.log()
+
+
 def test_soft_time_limit(place: Place) -> None:
     with place.worker(concurrency=1):
         caught, uncaught = place.send("soft"), place.send("soft_uncaught")
