@@ -3,30 +3,28 @@
 One thread, one loop: signals (as bytes in a pipe), control messages, then what the books say is due. It never
 imports the app (templates do, see `engine.worker.template`) and opens nothing but its own socket pairs.
 
-Stopping: SIGTERM or a first SIGINT is *warm*: children take nothing new, finish their task, settle it, hand
-back the rest. A second SIGINT, SIGQUIT or the drain deadline is *cold*: tasks are killed with all that they
-started; unacknowledged messages go back to their queues. A second SIGTERM changes nothing, as in Celery: what
-sends it to a worker may well send it twice. With ``worker_soft_shutdown_timeout`` cold signals leave tasks
-so long before, or until the next one. SIGHUP loads new code; SIGUSR1 dumps all stacks.
+SIGTERM or a first SIGINT is a warm stop; a second SIGINT, SIGQUIT or the drain deadline a cold one (see
+`engine.worker.stopping`). A second SIGTERM changes nothing, as in Celery: what sends it to a worker may well
+send it twice. SIGHUP loads new code; SIGUSR1 dumps all stacks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from engine.worker import processes, recorder, scoreboard
+from engine.worker import processes, scoreboard
 from engine.worker.banner import log_banner
 from engine.worker.children import Child, Children, Death, State
 from engine.worker.control import Channel
 from engine.worker.generation import Closable, Generation, GenerationState
+from engine.worker.generations import Generations
+from engine.worker.lines import Lines
 from engine.worker.logs import set_color
 from engine.worker.mortician import Mortician
 from engine.worker.options import MAX_CONCURRENCY, WorkerOptions
@@ -35,27 +33,18 @@ from engine.worker.remote import Remote
 from engine.worker.revoking import Revoking
 from engine.worker.scoreboard import Scoreboard
 from engine.worker.signals import SignalInbox
+from engine.worker.stopping import Due, Stopping
 from engine.worker.watchdog import HARD_LIMIT, judge
 
 log = logging.getLogger("engine.worker")
 
 _TICK_S = 0.25
-#: between the cold stop's word and the kill: enough for a child between two tasks to settle
-_QUIT_GRACE_S = 0.2
 _TEMPLATE_RETRY_S = 5.0
 _BOOT_DEADLINE_S = 60.0
 
 EXIT_OK = 0
 EXIT_FAILED = 1  #: the app could not be loaded, or children die at boot
 EXIT_KILLED_TASKS = 3  #: a cold stop interrupted tasks (they will run again)
-
-
-@dataclass(slots=True)
-class _Link:
-    """The supervisor's ends of one child: its control channel and its flight recorder."""
-
-    channel: Channel
-    recorder_fd: int
 
 
 class Supervisor:
@@ -67,21 +56,18 @@ class Supervisor:
         self._entry_module = entry_module
         self._scoreboard = Scoreboard(2 * MAX_CONCURRENCY + 2)
         self._children = Children(0, self._scoreboard.child_slots)
-        self._links: dict[int, _Link] = {}
+        self._lines = Lines()
         self._unclaimed: dict[int, int] = {}  # pids that ended before the template told whose they are
-        self._unread: list[dict[str, Any]] = []  # for one child, when there was none to read it
         self._quarantine = Quarantine(options.max_crashes_per_task)
         self._mortician = Mortician(self._quarantine, self._broadcast)
         self._revoking = Revoking(self._scoreboard, self._children, self._mortician)
-        self._remote = Remote(self._scoreboard, self._listen, self._forget, self._on_control)
-        self._generation: Generation | None = None
-        self._loading: Generation | None = None
-        self._retired: list[Generation] = []  #: told to end; they may still tell of a child they forked
-        self._numbers = 0
+        self._remote = Remote(self._scoreboard, self._lines.listen, self._lines.forget, self._on_control)
+        self._generations = Generations(
+            self._lines, self._fork_template, self._on_template, self._on_template_gone
+        )
         self._announced = False
         self._exit_code = EXIT_OK
-        self._stop_deadline_mono_s: float | None = None
-        self._cold = False
+        self._stopping = Stopping()
         self._gave_up = False
         self._retry_load_mono_s = 0.0
 
@@ -91,12 +77,12 @@ class Supervisor:
         """Work until told to stop. The exit code: see the ``EXIT_`` constants."""
         processes.become_subreaper()
         self._inbox = SignalInbox()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._inbox, selectors.EVENT_READ, self._on_signals)
+        selector = self._lines.selector
+        selector.register(self._inbox, selectors.EVENT_READ, self._on_signals)
         try:
-            self._load()
+            self._generations.load()
             while not self._finished():
-                for key, _ in self._selector.select(_TICK_S):
+                for key, _ in selector.select(_TICK_S):
                     key.data()
                 self._tick(time.monotonic())
         finally:
@@ -104,7 +90,7 @@ class Supervisor:
         return self._exit_code
 
     def _finished(self) -> bool:
-        if not self._children.stopping or len(self._children) or self._loading is not None:
+        if not self._children.stopping or len(self._children) or self._generations.loading:
             return False
         return self._remote.ended(time.monotonic())
 
@@ -112,54 +98,41 @@ class Supervisor:
         for child in self._children:
             processes.kill_group(child.pid, signal.SIGKILL)
         self._remote.kill()
-        for generation in (self._generation, self._loading):
-            if generation is not None:
-                generation.end()
-        for message in self._unread:
-            log.error("task %s ended (%s): no child was left to store that", message["id"], message["detail"])
+        self._generations.end()
+        self._lines.tell_unread()
         self._revoking.close()
-        self._selector.close()
+        self._lines.selector.close()
         self._inbox.restore()
 
     # -- generations -----------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        """Fork a template; it answers when the app is loaded."""
-        self._numbers += 1
-        ours: list[Closable] = [self._inbox, self._selector, self._revoking]
-        ours += [link.channel for link in self._links.values()]
+    def _fork_template(self, number: int) -> Generation:
+        ours: list[Closable] = [self._inbox, self._lines.selector, self._revoking, *self._lines.channels()]
         ours += [self._remote.channel] if self._remote.channel is not None else []
-        ours += [g.channel for g in (self._generation, self._loading, *self._retired) if g is not None]
-        generation = Generation.fork(
-            self._numbers, self._app_path, self._options, self._scoreboard, self._entry_module, ours
+        ours += self._generations.channels()
+        return Generation.fork(
+            number, self._app_path, self._options, self._scoreboard, self._entry_module, ours
         )
-        self._loading = generation
-        self._listen(generation.channel, lambda: self._on_template(generation))
 
-    def _on_template(self, generation: Generation) -> None:
-        for message in generation.channel.receive():
-            op = message["op"]
-            if op == "spawned":
-                self._on_spawned(message["slot"], message["pid"])
-            elif op == "spawn_failed":
-                log.error("could not start a child: %s", message["text"])
-                if message["slot"] == self._remote.slot:
-                    self._remote.died(1, time.monotonic())
-                else:
-                    self._on_death(self._children.by_slot[message["slot"]], 1)
+    def _on_template(self, generation: Generation, message: dict[str, Any]) -> None:
+        op = message["op"]
+        if op == "spawned":
+            self._on_spawned(message["slot"], message["pid"])
+        elif op == "spawn_failed":
+            log.error("could not start a child: %s", message["text"])
+            if message["slot"] == self._remote.slot:
+                self._remote.died(1, time.monotonic())
             else:
-                generation.take_in(message)
-                self._on_loaded(generation)
-        if generation.channel.eof:
-            self._on_template_gone(generation)
+                self._on_death(self._children.by_slot[message["slot"]], 1)
+        else:
+            generation.take_in(message)
+            self._on_loaded(generation)
 
     def _on_loaded(self, generation: Generation) -> None:
         if generation.state is GenerationState.FAILED:
             return  # it ends by itself; its end of file is dealt with then
-        first = self._generation is None
-        if self._generation is not None:
-            self._retire(self._generation)
-        self._loading, self._generation = None, generation
+        first = self._generations.current is None
+        self._generations.adopt(generation)
         self._children.generation = generation.number
         self._options = replace(self._options, **generation.info.get("effective", {}))
         self._quarantine.max_crashes = self._options.max_crashes_per_task
@@ -175,30 +148,24 @@ class Supervisor:
         self._event("loaded", generation.info)
 
     def _on_template_gone(self, generation: Generation) -> None:
-        self._forget(generation.channel)
-        if generation in self._retired:
-            self._retired.remove(generation)
         for child in self._children:
             if child.generation == generation.number and not child.pid:  # it was on order, and never comes
                 child.killed_for = "its template is gone"
                 self._on_death(child, 1)
         self._remote.template_gone(generation.number, time.monotonic())
         error = generation.error or "its process died while it imported the app"
-        if generation is self._loading:
-            self._loading = None
-            if self._generation is not None:
+        generations = self._generations
+        if generation is generations.loading:
+            generations.loading = None
+            if generations.current is not None:
                 log.error("new code could not be loaded, the old one goes on:\n%s", error)
             elif not self._children.stopping:
                 gap = "\n" if "\n" in error else " "
                 self._give_up(f"the app could not be loaded:{gap}{error}")
-        elif generation is self._generation:
+        elif generation is generations.current:
             log.error("the template process died; loading the app again")
-            self._generation = None
+            generations.current = None
             self._retry_load_mono_s = time.monotonic() + 0.1
-
-    def _retire(self, generation: Generation) -> None:
-        generation.channel.send({"op": "stop"})
-        self._retired.append(generation)
 
     # -- children: start -------------------------------------------------------------------------------
 
@@ -206,14 +173,11 @@ class Supervisor:
         child = self._children.spawning(now)
         slot = self._scoreboard.slot(child.slot)
         slot.clear()
-        mine, theirs = Channel.pair()
-        link = _Link(mine, recorder.create())
-        self._links[child.slot] = link
+        line, theirs = self._lines.open(child.slot, lambda channel: self._on_child(child, channel))
         for tombstone in self._quarantine.tombstones.values():
-            mine.send(tombstone.to_message())
-        self._listen(mine, lambda: self._on_child(child, mine))
+            line.channel.send(tombstone.to_message())
         cautious = self._children.crashes_in_a_row > 0
-        if not generation.spawn(child.slot, cautious, theirs, link.recorder_fd):
+        if not generation.spawn(child.slot, cautious, theirs, line.recorder_fd):
             self._on_death(child, 1)
         theirs.close()
 
@@ -244,15 +208,12 @@ class Supervisor:
                 if without_broker or (message.get("fatal") and not self._announced):
                     self._give_up(message["text"])
         if channel.eof:
-            self._forget(channel)
+            self._lines.forget(channel)
 
     def _on_control(self, message: dict[str, Any]) -> None:
         """What the control child asks for."""
         if message["op"] == "revoke":
             self._revoking.revoke(message["ids"], message["signum"], time.monotonic())
-
-    def _listen(self, channel: Channel, on_readable: Callable[[], None]) -> None:
-        self._selector.register(channel, selectors.EVENT_READ, on_readable)
 
     def _connected_beside(self, child: Child) -> bool:
         """Whether another child has what this one has not: a connection to the broker."""
@@ -263,21 +224,13 @@ class Supervisor:
                 return True
         return False
 
-    def _forget(self, channel: Channel) -> None:
-        """Stop listening; doing it twice is no error (both may be due in one round of the loop)."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(channel)
-        channel.close()
-
     def _on_ready(self, child: Child) -> None:
         self._children.ready(child.slot, time.monotonic())
-        for message in self._unread:
-            self._links[child.slot].channel.send(message)
-        self._unread.clear()
+        self._lines.is_ready(child.slot)
         if not self._announced:
             self._announced = self._remote.speaks = True
-            if self._generation is not None:
-                self._generation.channel.send({"op": "ready"})
+            if self._generations.current is not None:
+                self._generations.current.channel.send({"op": "ready"})
             log.info("ready")
         self._event("child_ready", {"pid": child.pid, "slot": child.slot})
 
@@ -296,11 +249,8 @@ class Supervisor:
             self._unclaimed.clear()  # nobody is waited for: templates, or orphans of tasks
 
     def _on_death(self, child: Child, code: int) -> None:
-        link = self._links[child.slot]
-        self._on_child(child, link.channel)  # its last words
-        del self._links[child.slot]
-        self._forget(link.channel)
-        processes.close_fds([link.recorder_fd] if link.recorder_fd >= 0 else [])
+        self._on_child(child, self._lines[child.slot].channel)  # its last words
+        self._lines.close(child.slot)
         slot = self._scoreboard.slot(child.slot)
         view = slot.read()
         done = view.done if view is not None else 0
@@ -330,15 +280,8 @@ class Supervisor:
     # -- messages to children --------------------------------------------------------------------------
 
     def _broadcast(self, message: dict[str, Any], one: bool = False) -> None:
-        """To all children, or to one that will surely read it; that may be the next to come."""
-        for child in self._children:
-            link = self._links.get(child.slot)
-            if one and child.state is not State.READY:
-                continue
-            if link is not None and link.channel.send(message) and one:
-                return
-        if one:
-            self._unread.append(message)
+        """To all children, or to one of them."""
+        (self._lines.to_one if one else self._lines.to_all)(iter(self._children), message)
 
     def _event(self, name: str, details: dict[str, Any]) -> None:
         if self._options.on_event is not None:
@@ -358,23 +301,16 @@ class Supervisor:
             elif number == signal.SIGHUP:
                 self._reload()
             elif number == signal.SIGUSR1:
-                self._dump_stacks()
+                self._lines.log_stacks(iter(self._children))
 
     def _reload(self) -> None:
         if self._children.stopping:
             return
-        if self._loading is not None:
+        if self._generations.loading is not None:
             log.warning("new code is being loaded already")
             return
         log.info("loading new code")
-        self._load()
-
-    def _dump_stacks(self) -> None:
-        for child in self._children:
-            link = self._links.get(child.slot)
-            if child.pid and link is not None:
-                stack = recorder.ask(child.pid, link.recorder_fd)
-                log.warning("stacks of child %d:\n%s", child.pid, stack or "(it does not answer)")
+        self._generations.load()
 
     def _stop(self, cold: bool, grace_s: float = 0.0) -> None:
         """``grace_s``: how long tasks may go on after the first word of a cold stop."""
@@ -384,27 +320,16 @@ class Supervisor:
             if not self._gave_up:
                 log.info("cold stop: ending tasks" if cold else "warm stop: waiting for running tasks")
             self._event("stopping", {"cold": cold})
-            if self._options.drain_deadline_s is not None:
-                self._stop_deadline_mono_s = now + self._options.drain_deadline_s
-            if self._loading is not None:
-                self._forget(self._loading.channel)
-                self._loading.kill()
-                self._loading = None
-        if cold:
-            grace_s = 0.0 if self._cold else grace_s
-            drained_mono_s = self._stop_deadline_mono_s
-            self._cold = True
-            self._stop_deadline_mono_s = now + max(grace_s, _QUIT_GRACE_S)
-            if grace_s:
-                if drained_mono_s is not None:
-                    self._stop_deadline_mono_s = min(drained_mono_s, self._stop_deadline_mono_s)
-                log.warning("running tasks have %g s to end, or until the next SIGINT or SIGQUIT", grace_s)
+            self._stopping.warm(now, self._options.drain_deadline_s)
+            self._generations.stop_loading()
+        if cold and (granted_s := self._stopping.turn_cold(now, grace_s)):
+            log.warning("running tasks have %g s to end, or until the next SIGINT or SIGQUIT", granted_s)
         for child in self._children:
-            self._drain(child, scoreboard.QUIT if self._cold else scoreboard.DRAIN)
+            self._drain(child, scoreboard.QUIT if self._stopping.cold else scoreboard.DRAIN)
 
     def _drain(self, child: Child, command: int) -> None:
         self._scoreboard.slot(child.slot).command = command
-        self._links[child.slot].channel.send({"op": "quit" if command == scoreboard.QUIT else "drain"})
+        self._lines[child.slot].channel.send({"op": "quit" if command == scoreboard.QUIT else "drain"})
         self._children.draining(child.slot)
 
     # -- what is due -----------------------------------------------------------------------------------
@@ -413,25 +338,27 @@ class Supervisor:
         for child in self._children:
             self._watch(child, now)
         self._revoking.tick(now)
-        self._remote.keep(self._generation, now, self._options)
+        self._remote.keep(self._generations.current, now, self._options)
         if self._children.stopping:
             self._tick_stop(now)
             return
-        if self._generation is None:
-            if self._loading is None and now >= self._retry_load_mono_s:
+        generation = self._generations.current
+        if generation is None:
+            if self._generations.loading is None and now >= self._retry_load_mono_s:
                 self._retry_load_mono_s = now + _TEMPLATE_RETRY_S
-                self._load()
+                self._generations.load()
             return
         plan = self._children.plan(now)
         for slot in plan.drain:
             self._drain(self._children.by_slot[slot], scoreboard.DRAIN)
         for _ in range(plan.spawn):
-            self._spawn(self._generation, now)
+            self._spawn(generation, now)
 
     def _tick_stop(self, now: float) -> None:
-        if self._stop_deadline_mono_s is None or now < self._stop_deadline_mono_s:
+        due = self._stopping.due(now)
+        if due is Due.NOTHING:
             return
-        if not self._cold:
+        if due is Due.TURN_COLD:
             log.warning("the drain deadline of %g s has passed", self._options.drain_deadline_s)
             self._stop(cold=True)
             return
@@ -444,8 +371,8 @@ class Supervisor:
                 self._kill(child, "cold stop")
 
     def _watch(self, child: Child, now: float) -> None:
-        link = self._links[child.slot]
-        link.channel.flush()
+        line = self._lines[child.slot]
+        line.channel.flush()
         slot = self._scoreboard.slot(child.slot)
         view = slot.read()
         if view is not None and view.done and now - (child.ready_mono_s or now) > 1.0:
@@ -454,7 +381,7 @@ class Supervisor:
         verdict = judge(child, view, now, boot_deadline_s, self._options.deaf_after_s)
         if verdict is None:
             return
-        stack = recorder.ask(child.pid, link.recorder_fd)
+        stack = line.stacks(child.pid)
         if verdict.reason == HARD_LIMIT:
             after = slot.read()
             if view is None or after is None or after.deadline_mono_s != view.deadline_mono_s:
