@@ -1,7 +1,7 @@
 """The worker: ``engine run``. A supervisor forks children, each with its own connection to the broker.
 
 Rooms: `supervisor` (the loop), `generations`, `generation` and `template` (the app's code, loaded apart),
-`children`, `quarantine`, `watchdog`, `mortician` and `stopping` (bookkeeping, verdicts), `lines`, `control` and
+`children`, `quarantine`, `watchdog`, `mortician`, `stopping` (bookkeeping, verdicts), `lines`, `control` and
 `scoreboard` (what children and supervisor tell each other), `revoking`, `revoked` and `statefile` (tasks
 that must not run), `remote` (keeps the control child, which is `control_child`, `panel` and `greeting`); in
 the children `child` (the loop), `intake` (what to do with a message), `execution` and `limits` (running it),
