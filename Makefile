@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(shell find engine -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' 2>/dev/null)
 ARGS ?=
 
-.PHONY: demo test lint types check bench coverage brokers brokers-stop docs dist clean help
+.PHONY: demo test lint types check bench guard guard-record guards-check coverage brokers brokers-stop docs dist clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,16 @@ check: $(VENV)/.dev  ## lint and types
 
 bench: $(VENV)/.dev  ## the micro-benchmarks
 	$(BIN)/python -m pytest benchmarks $(ARGS)
+
+guard: $(VENV)/.dev  ## fail when something has become slower
+	$(BIN)/python -m tools.run_tests benchmarks -q --benchmark-disable -p no:randomly
+	$(BIN)/python -m tools.instructions
+
+guard-record: $(VENV)/.dev  ## make today's instruction counts the recorded ones
+	$(BIN)/python -m tools.instructions --record
+
+guards-check: $(VENV)/.dev  ## show that the guards fail on slow-downs (takes minutes)
+	$(BIN)/python -m tools.guard_check $(ARGS)
 
 coverage: $(VENV)/.dev  ## line coverage of engine/, the extension included, in a build of its own
 	$(BIN)/python -m tools.coverage_build $(ARGS)

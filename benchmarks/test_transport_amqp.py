@@ -1,28 +1,27 @@
 """The AMQP transport beside py-amqp on the same RabbitMQ, in turn and in the same run.
 
-Run with ``python -m pytest benchmarks/test_transport_amqp.py -s``; it prints microseconds of this process's
-CPU a message. The broker's share, and with it the rate, depends on the machine; the ratios hold on all, and
-their floors are well under what was measured. py-amqp has no batches: with confirms it waits for every
-message.
+Run with ``python -m pytest benchmarks/test_transport_amqp.py``. Held is what this process's CPU costs, and
+loosely the time that passes: the broker's share depends on the machine (`ratio.py`). py-amqp has no batches:
+with confirms it waits for every message.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import amqp
 import pytest
 
+from benchmarks.ratio import Clients
 from engine.codec import Message
 from engine.model import QueueSpec
 from engine.transport.amqp import AmqpTransport
-from tools import brokers
+from tools.brokers import RabbitMQ
 
-ROUNDS = 3
+ROUNDS = 5
 COUNT = 5000
 BATCH = 100
 PREFETCH = 500
@@ -119,19 +118,11 @@ class PyAmqp:
         self.confirming.close()
 
 
-@contextmanager
-def _cpu(into: list[float], count: int) -> Iterator[None]:
-    started_s = time.process_time()
-    yield
-    into.append((time.process_time() - started_s) / count * 1e6)
-
-
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Ours, PyAmqp]]:
-    server = brokers.start("rabbitmq")
+def both(rabbitmq: RabbitMQ) -> Iterator[tuple[Ours, PyAmqp]]:
     queue = f"bench-{uuid.uuid4().hex[:8]}"
-    ours = Ours(server.url, queue)
-    theirs = PyAmqp(server.port, queue)
+    ours = Ours(rabbitmq.url, queue)
+    theirs = PyAmqp(rabbitmq.port, queue)
     yield ours, theirs
     theirs.close()
     ours.close()
@@ -144,38 +135,32 @@ def _until_ready(ours: Ours, count: int) -> None:
         time.sleep(0.02)
 
 
-def _compare(
-    what: str, both: tuple[Ours, PyAmqp], run: Callable[[Any, list[float]], None], floor: float
-) -> None:
-    times: dict[str, list[float]] = {"engine": [], "py-amqp": []}
-    for _ in range(ROUNDS):
-        for client in both:
-            run(client, times[client.name])
-    ours_us, theirs_us = min(times["engine"]), min(times["py-amqp"])
-    print(f"\n{what}: engine {ours_us:.2f} µs, py-amqp {theirs_us:.2f} µs, {theirs_us / ours_us:.1f} times")
-    assert theirs_us / ours_us > floor
-
-
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("confirm", "count", "floor"), [(False, COUNT, 10.0), (True, 500, 5.0)])
-def test_publish(both: tuple[Ours, PyAmqp], confirm: bool, count: int, floor: float) -> None:
-    def run(client: Any, times: list[float]) -> None:
-        with _cpu(times, count):
-            client.publish(count, confirm)
-        _until_ready(both[0], count)
-        both[0].transport.purge(both[0].queue)
-
-    _compare(f"publish, {'confirmed' if confirm else 'unconfirmed'}", both, run, floor)
+@pytest.mark.parametrize(
+    ("confirm", "counts", "floor", "wall_floor"),
+    [(False, (COUNT, 1000), 31, 14), (True, (2000, 300), 24, 4)],
+    ids=["unconfirmed", "confirmed"],
+)
+def test_publish(
+    both: tuple[Ours, PyAmqp], confirm: bool, counts: tuple[int, int], floor: float, wall_floor: float
+) -> None:
+    what = f"RabbitMQ: publish, {'confirmed' if confirm else 'unconfirmed'}"
+    clients = Clients(what, "engine", "py-amqp", floor, wall_floor)
+    for _ in clients.rounds(ROUNDS):
+        for client, count in zip(both, counts, strict=True):
+            with clients.measured(client.name, count):
+                client.publish(count, confirm)
+            _until_ready(both[0], count)
+            both[0].transport.purge(both[0].queue)
 
 
 @pytest.mark.timeout(300)
 def test_drain(both: tuple[Ours, PyAmqp]) -> None:
     """Receiving and acknowledging, headers decoded on both sides."""
-
-    def run(client: Any, times: list[float]) -> None:
-        both[0].publish(COUNT, False)
-        _until_ready(both[0], COUNT)
-        with _cpu(times, COUNT):
-            client.drain(COUNT)
-
-    _compare("drain", both, run, 5.0)
+    clients = Clients("RabbitMQ: drain", "engine", "py-amqp", 7.5, 0.7)
+    for _ in clients.rounds(ROUNDS):
+        for client, count in zip(both, (COUNT, 1000), strict=True):
+            both[0].publish(count, False)
+            _until_ready(both[0], count)
+            with clients.measured(client.name, count):
+                client.drain(count)

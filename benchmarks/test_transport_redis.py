@@ -1,28 +1,27 @@
 """The Redis transport beside kombu's on the same Redis, in turn and in the same run.
 
-Run with ``python -m pytest benchmarks/test_transport_redis.py -s``; it prints microseconds of this process's
-CPU a message. The server's share, and with it the rate, depends on the machine; the ratios hold on all, and
-their floors are well under what was measured. kombu's producer has no batches: a round trip a message.
+Run with ``python -m pytest benchmarks/test_transport_redis.py``. Held is what this process's CPU costs, and
+loosely the time that passes: the server's share depends on the machine (`ratio.py`). kombu's producer has no
+batches: a round trip a message.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import kombu
 import pytest
 
+from benchmarks.ratio import Clients
 from engine.codec import Message
 from engine.model import QueueSpec
 from engine.transport.redis import RedisTransport
-from tools import brokers
+from tools.brokers import Redis
 
-ROUNDS = 3
-COUNT = 3000
+ROUNDS = 4
+COUNTS = (3000, 500)
 BATCH = 100
 PREFETCH = 100
 TASK_ID = "d0c9a7f2-4c0c-4a6c-9b4e-0f8f0a1b2c3d"
@@ -104,52 +103,31 @@ class Kombu:
         self.connection.close()
 
 
-@contextmanager
-def _cpu(into: list[float], count: int) -> Iterator[None]:
-    started_s = time.process_time()
-    yield
-    into.append((time.process_time() - started_s) / count * 1e6)
-
-
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Ours, Kombu]]:
-    server = brokers.start("redis")
+def both(redis: Redis) -> Iterator[tuple[Ours, Kombu]]:
     queue = f"bench-{uuid.uuid4().hex[:8]}"
-    ours, theirs = Ours(server.url, queue), Kombu(server.url, queue)
+    ours, theirs = Ours(redis.url, queue), Kombu(redis.url, queue)
     yield ours, theirs
     theirs.close()
     ours.close()
 
 
-def _compare(
-    what: str, both: tuple[Ours, Kombu], run: Callable[[Any, list[float]], None], floor: float
-) -> None:
-    times: dict[str, list[float]] = {"engine": [], "kombu": []}
-    for _ in range(ROUNDS):
-        for client in both:
-            run(client, times[client.name])
-    ours_us, theirs_us = min(times["engine"]), min(times["kombu"])
-    print(f"\n{what}: engine {ours_us:.2f} µs, kombu {theirs_us:.2f} µs, {theirs_us / ours_us:.1f} times")
-    assert theirs_us / ours_us > floor
-
-
 @pytest.mark.timeout(300)
 def test_publish(both: tuple[Ours, Kombu]) -> None:
-    def run(client: Any, times: list[float]) -> None:
-        with _cpu(times, COUNT):
-            client.publish(COUNT)
-        assert both[0].transport.purge(both[0].queue) == COUNT
-
-    _compare("publish, confirmed", both, run, 8.0)
+    clients = Clients("Redis: publish", "engine", "kombu", 26, 8)
+    for _ in clients.rounds(ROUNDS):
+        for client, count in zip(both, COUNTS, strict=True):
+            with clients.measured(client.name, count):
+                client.publish(count)
+            assert both[0].transport.purge(both[0].queue) == count
 
 
 @pytest.mark.timeout(300)
 def test_drain(both: tuple[Ours, Kombu]) -> None:
     """Receiving and acknowledging, headers decoded on both sides."""
-
-    def run(client: Any, times: list[float]) -> None:
-        both[0].publish(COUNT)
-        with _cpu(times, COUNT):
-            client.drain(COUNT)
-
-    _compare("drain", both, run, 12.0)
+    clients = Clients("Redis: drain", "engine", "kombu", 54, 10)
+    for _ in clients.rounds(ROUNDS):
+        for client, count in zip(both, COUNTS, strict=True):
+            both[0].publish(count)
+            with clients.measured(client.name, count):
+                client.drain(count)

@@ -93,7 +93,8 @@ class Delivery:
     # expiration (str, as on the wire), message_id, timestamp (int), type, user_id, app_id, cluster_id.
     @property
     def properties(self) -> dict[str, Any]: ...
-    def header(self, name: str, default: Any = None) -> Any: ...
+    def header(self, name: str, default: Any = None) -> Any:
+        """One header; the default also when the headers cannot be read (``headers`` then says why)."""
     def to_message(self) -> Message:
         """The same message, byte-exact body, headers and properties, to be published again. Changes made to
         ``headers`` here are not taken along; an expiration that is no number of milliseconds is left out."""

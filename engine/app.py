@@ -26,6 +26,7 @@ from engine.task import Task as BaseTask
 
 if TYPE_CHECKING:
     from engine.amqp import AMQP
+    from engine.control import Control
 
 
 class Engine(AppMessages):
@@ -79,6 +80,13 @@ class Engine(AppMessages):
         from engine.amqp import AMQP
 
         return AMQP(self)
+
+    @property
+    def control(self) -> Control:
+        """Commands to running workers: revoke, ping, broadcast."""
+        from engine.control import Control
+
+        return Control(self)
 
     @property
     def Task(self) -> type[BaseTask[Any, Any]]:  # noqa: N802 - Celery's name

@@ -14,12 +14,13 @@ from typing import Any
 
 from engine.app_settings import AppSettings
 from engine.broker_link import BrokerLink
-from engine.errors import ResultsDisabled
+from engine.errors import ContentDisallowed, ResultsDisabled
 from engine.ids import new_id
 from engine.model import QueueSpec
 from engine.pool import Connection, ConnectionPool, LinkPool, ProducerPool
 from engine.producer import Producer
 from engine.results import DISABLED, ResultStore, open_store
+from engine.serialization import JSON, accepted_types
 from engine.settings import Settings
 from engine.transport import Transport, TransportOptions, open_transport
 
@@ -179,8 +180,26 @@ class AppBroker(AppSettings):
             transport_factory=self._open_for_results,
             oid=self.thread_oid,
             persistent=bool(conf.result_persistent),
+            accept=self._result_content,
             redis_options=_redis_options(conf) if url.startswith("redis") else None,
         )
+
+    @property
+    def _result_content(self) -> tuple[str, ...]:
+        conf = self.conf
+        accept = conf.accept_content if conf.result_accept_content is None else conf.result_accept_content
+        return tuple(accept)
+
+    @property
+    def readable_results(self) -> ResultStore:
+        """`results`, for one who reads them. Raises ContentDisallowed when ``result_accept_content`` leaves
+        out JSON, in which every store but rpc keeps them; there each reply tells its type."""
+        if not self.rpc_results and JSON not in accepted_types(self._result_content):
+            raise ContentDisallowed(
+                "results are kept as JSON, which this app does not accept: "
+                "add 'json' to result_accept_content (or to accept_content, which it follows)"
+            )
+        return self.results
 
     def _open_for_results(self) -> Transport:
         return self.open_transport(write=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine import context as running
@@ -13,7 +13,7 @@ from engine.call_options import check_name, check_options, check_priority, check
 from engine.codec import Delivery, Message, TaskMessage, TaskTemplate, decode_task
 from engine.dispatch import KNOWN_OPTIONS, Plan, check_arguments, encode, make_task
 from engine.ids import new_id
-from engine.message_body import unpacked
+from engine.message_body import JSON, unpacked
 from engine.model import Route
 from engine.publish_retry import NEVER, RetryPolicy
 from engine.task import Task
@@ -73,11 +73,9 @@ class AppMessages(AppTasks):
         if task is not None and self.conf.task_always_eager:
             return _eagerly(task, args, kwargs, task_id, options)
         task_id = checked_id(task_id) if task_id else new_id()
-        ignored = options.get("ignore_result")
-        if ignored is None:
-            ignored = bool(task.ignore_result) if task is not None else False
+        ignored = _ignored(task, options)
         plan = self._plan(task, name, args, kwargs, options)
-        message = self._make(plan, name, task_id, args, kwargs, options, bool(ignored))
+        message = self._make(plan, name, task_id, args, kwargs, options, ignored)
         sender = self._sender(producer, options)
         if self.rpc_results and not ignored:
             self.results.prepare(task_id)
@@ -116,13 +114,13 @@ class AppMessages(AppTasks):
             task_id = new_id()
         elif not isinstance(task_id, str):
             return None
-        ignored = task is not None and bool(task.ignore_result)
+        ignored = None if task is None else bool(task.ignore_result)  # None: the worker's task decides
         message = template.message(task_id, args, kwargs, ignored)
         if message is None:
             return None
         self.producer.sender.send_one(message, plan.declare, plan.mandatory, plan.policy, plan.timeout)
         result = self.result_cls(task_id, task_name=name, app=self)
-        result.ignored = ignored
+        result.ignored = bool(ignored)
         return result
 
     def _plan(
@@ -161,7 +159,7 @@ class AppMessages(AppTasks):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         options: Mapping[str, Any],
-        ignored: bool,
+        ignored: bool | None,
     ) -> Message:
         call = plan.options
         request = running.current_request()
@@ -243,8 +241,22 @@ class AppMessages(AppTasks):
         plan = Plan.of(self.conf, route, {"serializer": serializer, "compression": compression})
         return encode(task, plan, properties)
 
-    def decode(self, delivery: Delivery) -> TaskMessage:
-        """The task of a delivery. Raises ContentDisallowed, DecodeError, MessageTooLarge."""
+    @property
+    def decode(self) -> Callable[[Delivery], TaskMessage]:
+        """Gives the task of a delivery. Raises ContentDisallowed, DecodeError, MessageTooLarge.
+
+        Plain JSON is read without a look at ``accept_content``; whether that is right is decided here, once
+        for all the messages that are read with it."""
+        from engine.serialization import accepted_types
+
+        return self._decode if JSON in accepted_types(self.conf.accept_content) else self._decode_no_json
+
+    def _decode_no_json(self, delivery: Delivery) -> TaskMessage:
+        if delivery.content_type == JSON:
+            self.loads(delivery.body, JSON, delivery.content_encoding)  # raises, with the reason
+        return self._decode(delivery)
+
+    def _decode(self, delivery: Delivery) -> TaskMessage:
         if delivery.header("compression") is None:
             return decode_task(delivery, self.loads)
         conf = self.conf
@@ -264,6 +276,14 @@ class AppMessages(AppTasks):
         conf = self.conf
         body = unpacked(delivery, conf.accept_content, conf.broker_max_message_size)
         return self.loads(body, delivery.content_type, delivery.content_encoding)
+
+
+def _ignored(task: Task[Any, Any] | None, options: Mapping[str, Any]) -> bool | None:
+    """Whether no result is wanted; None when nobody here knows: then the worker's task decides."""
+    ignored = options.get("ignore_result")
+    if ignored is None and task is not None:
+        ignored = task.ignore_result
+    return None if ignored is None else bool(ignored)
 
 
 def _with_body(delivery: Delivery, body: bytes) -> Delivery:

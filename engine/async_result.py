@@ -6,7 +6,6 @@ waits could be the one that should work; exceptions come back as `engine.stored_
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Generic, TypeVar, cast
@@ -63,8 +62,8 @@ class AsyncResult(Generic[R]):
 
     @property
     def backend(self) -> ResultStore:
-        """The store it is read from. Raises ResultsDisabled."""
-        return self._store if self._store is not None else cast("ResultStore", self.app.results)
+        """The store it is read from. Raises ResultsDisabled, ContentDisallowed."""
+        return self._store if self._store is not None else cast("ResultStore", self.app.readable_results)
 
     # -- waiting ---------------------------------------------------------------------------------------
 
@@ -261,15 +260,22 @@ class AsyncResult(Generic[R]):
         self._meta = None
         self.backend.forget(self.id)
 
-    def revoke(self, terminate: bool = False, signal: str | None = None, **options: Any) -> None:
-        """Tell the workers not to run it, or with ``terminate`` to kill the child that runs it."""
-        control = getattr(self.app, "control", None)
-        if control is None:
-            warnings.warn(
-                f"task {self.id} was not revoked: there is no remote control yet", UserWarning, stacklevel=2
-            )
-            return
-        control.revoke(self.id, terminate=terminate, signal=signal, **options)
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        """Tell the workers not to run it, or with ``terminate`` to end the process that runs it.
+
+        ``wait`` waits until the workers have answered, for ``timeout`` seconds (default 1); ``connection`` is
+        accepted for Celery's sake. Raises ConfigurationError where the broker cannot broadcast."""
+        self.app.control.revoke(
+            self.id, terminate=terminate, signal=signal, reply=wait, timeout=timeout, **options
+        )
 
     # -- as a value ------------------------------------------------------------------------------------
 

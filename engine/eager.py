@@ -34,6 +34,7 @@ def apply_task(
     while True:
         given = {name: value for name, value in options.items() if value is not None}
         message = make_task(task.name, task_id, args, kwargs, given)
+        message.ignore_result = options.get("ignore_result")
         request = Context(
             message,
             called_directly=False,

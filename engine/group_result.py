@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from engine.async_result import AsyncResult
+from engine.async_result import AsyncResult, EagerResult
 from engine.call_options import check_timeout
 from engine.context import current_app
 
@@ -83,9 +83,21 @@ class GroupResult:
         for result in self.results:
             result.forget()
 
-    def revoke(self, **options: Any) -> None:
-        for result in self.results:
-            result.revoke(**options)
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | int | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        """`AsyncResult.revoke` for all of them, in one command."""
+        ids = list(_ids_in(self.results))
+        if ids:
+            self.app.control.revoke(
+                ids, terminate=terminate, signal=signal, reply=wait, timeout=timeout, **options
+            )
 
     def save(self) -> GroupResult:
         """Keep the list of members, so that `restore` finds it by the group's id."""
@@ -124,6 +136,14 @@ class GroupResult:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GroupResult, (self.id, self.results, None, self.parent)
+
+
+def _ids_in(results: list[Any]) -> Iterator[str]:
+    for result in results:
+        if isinstance(result, GroupResult):
+            yield from _ids_in(result.results)
+        elif not isinstance(result, EagerResult):
+            yield result.id
 
 
 async def _awaited(result: Any) -> Any:

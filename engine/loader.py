@@ -29,6 +29,8 @@ def load_app(path: str) -> Engine:
     module_name, _, attribute = path.partition(":")
     if not module_name:
         raise ConfigurationError("name the app as module:attribute or file.py:attribute, e.g. app:app")
+    if not module_name.strip("."):
+        raise ConfigurationError(f"{path!r} is a folder: name the module or the file in it, e.g. app:app")
     _make_importable(os.getcwd())
     if module_name.endswith(".py") or os.sep in module_name:
         module = _import_file(module_name)

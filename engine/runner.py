@@ -17,7 +17,7 @@ from types import CoroutineType
 from typing import Any
 
 from engine import context as running
-from engine import coroutines
+from engine import coroutines, forks
 from engine.canvas import group
 from engine.codec import TaskMessage
 from engine.context import Context
@@ -64,7 +64,11 @@ def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> 
     except _NOT_FAILURES:
         raise
     except BaseException as error:  # noqa: BLE001 - SystemExit and CancelledError included
+        if forks.forked:
+            forks.leave(error)
         return _raised(app, task, ctx, message, error)
+    if forks.forked:
+        forks.leave()
     if message.callbacks or message.chain or message.chord:
         try:
             following = _follow_up(app, task, ctx, message, result)
@@ -141,7 +145,9 @@ def _call_hook(task: Task[Any, Any], message: TaskMessage, hook: str, *args: Any
 
 
 def _ignores(task: Task[Any, Any], message: TaskMessage) -> bool:
-    return bool(message.ignore_result or task.ignore_result)
+    """The call's word counts before the task's (celery/app/task.py, get_actual_ignore_result)."""
+    ignored = message.ignore_result
+    return bool(task.ignore_result if ignored is None else ignored)
 
 
 def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:

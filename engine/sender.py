@@ -1,7 +1,9 @@
 """The one place that publishes: tries, retries, the deadline, and what had to be declared before.
 
 Rules: one try is one batch on one connection; after a broken connection the next try has a new one; the same
-message objects are sent again, so ids never change; outcomes come back as values.
+message objects are sent again, so ids never change; outcomes come back as values. A connection out of which
+an exception of somebody else came (a soft time limit, Ctrl-C) is not used again: what it was doing then is
+not known.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Protocol
 
 from engine.broker_link import BROKEN, BrokerLink
 from engine.codec import Message
-from engine.errors import TransportError, Unroutable
+from engine.errors import CodecError, ConfigurationError, TransportError, Unroutable
 from engine.model import ExchangeSpec, QueueSpec
 from engine.publish_retry import RetryPolicy
 
@@ -52,6 +54,9 @@ class Sender:
         link = self.source.take()
         try:
             link.declare_all(entities)
+        except BaseException as error:
+            _drop_if_unknown(link, error)
+            raise
         finally:
             self.source.give(link)
 
@@ -75,6 +80,9 @@ class Sender:
             outcome, again = error, True
         except TransportError as error:
             outcome = error
+        except BaseException as error:
+            _drop_if_unknown(link, error)
+            raise
         finally:
             source.give(link)
         if outcome is None:
@@ -139,6 +147,9 @@ class Sender:
             return [error] * len(messages), was_open
         except TransportError as error:
             return [error] * len(messages), False
+        except BaseException as error:
+            _drop_if_unknown(link, error)
+            raise
         finally:
             self.source.give(link)
 
@@ -146,6 +157,11 @@ class Sender:
         link = self.source.take()
         link.forget(declare)
         self.source.give(link)
+
+
+def _drop_if_unknown(link: BrokerLink, error: BaseException) -> None:
+    if not isinstance(error, (TransportError, CodecError, ConfigurationError)):
+        link.drop()
 
 
 def _again(outcome: Exception | None, policy: RetryPolicy) -> bool:

@@ -15,7 +15,14 @@ from engine import routes
 from engine.errors import ConfigurationError, QueueNotFound
 from engine.model import BindingSpec, ExchangeSpec, QueueSpec, Route
 from engine.settings import Settings
-from engine.topology_entities import delivery_mode, exchange_spec, is_queue, queue_from_options, queue_spec
+from engine.topology_entities import (
+    delivery_mode,
+    direct_queue,
+    exchange_spec,
+    is_queue,
+    queue_from_options,
+    queue_spec,
+)
 
 __all__ = ["Topology", "exchange_spec", "queue_spec"]
 
@@ -52,9 +59,13 @@ class Topology:
             raise QueueNotFound(f"queue {name!r} is not in task_queues (known: {known})")
         return self._add(self._missing(name))
 
-    def consume_specs(self, names: Sequence[str] | None = None) -> list[QueueSpec]:
-        """The queues a worker reads: ``names``, else those of task_queues, else the default queue."""
-        return [self.queue_spec(name) for name in (names or self._default_names)]
+    def consume_specs(self, names: Sequence[str] | None = None, worker: str | None = None) -> list[QueueSpec]:
+        """The queues a worker reads: ``names``, else those of task_queues, else the default queue; and with
+        ``worker_direct`` the one of its own, ``worker`` being its ``name@host``."""
+        specs = [self.queue_spec(name) for name in (names or self._default_names)]
+        if worker is not None and self._conf.worker_direct:
+            specs.append(self._limited(direct_queue(worker)))
+        return specs
 
     def known_queue(self, name: str) -> QueueSpec | None:
         """`queue_spec`, or None where that would raise."""
@@ -113,13 +124,17 @@ class Topology:
         ):
             first = replace(spec.bindings[0], routing_key=self._conf.task_default_routing_key)
             spec = replace(spec, bindings=(first, *spec.bindings[1:]))
-        most = self._conf.task_queue_max_priority
-        if most is not None and "x-max-priority" not in spec.arguments:
-            spec = replace(spec, arguments={**spec.arguments, "x-max-priority": most})
+        spec = self._limited(spec)
         self._queues[spec.name] = spec
         if alias:
             self._aliases[alias] = spec
         return spec
+
+    def _limited(self, spec: QueueSpec) -> QueueSpec:
+        most = self._conf.task_queue_max_priority
+        if most is None or "x-max-priority" in spec.arguments:
+            return spec
+        return replace(spec, arguments={**spec.arguments, "x-max-priority": most})
 
     def _missing(self, name: str) -> QueueSpec:
         kind = self._conf.task_create_missing_queue_type

@@ -129,3 +129,8 @@ _OPTIONS = frozenset(
 
 def _first(*values: Any) -> bool:
     return bool(next((value for value in values if value is not None), True))
+
+
+def direct_queue(worker: str) -> QueueSpec:
+    """The queue that only the worker of that ``name@host`` reads, named as in celery/utils/nodenames.py."""
+    return QueueSpec(f"{worker}.dq2", bindings=(BindingSpec(ExchangeSpec("C.dq2"), worker),))

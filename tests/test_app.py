@@ -182,6 +182,15 @@ def test_decode_refuses_what_is_not_accepted(app: Engine) -> None:
         app.decode(delivery(b"{{{"))
 
 
+def test_json_is_refused_like_any_other_type(app: Engine) -> None:
+    app.conf.accept_content = ["pickle", "application/x-msgpack"]
+    for kind in ("application/json", "application/json; charset=utf-8", "Application/JSON"):
+        with pytest.raises(ContentDisallowed, match=r"(?i)json"):
+            app.decode(delivery(b"[[1], {}, {}]", kind))
+    app.conf.accept_content = ["application/json"]
+    assert app.decode(delivery(b"[[1], {}, {}]")).args == [1]
+
+
 def test_a_compressed_bomb_is_refused(app: Engine) -> None:
     import zlib
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.app import Engine
-from engine.errors import ConfigurationError, ResultsDisabled
+from engine.errors import ConfigurationError, ContentDisallowed, ResultsDisabled
 from engine.results.base import ResultMeta
 from tests.forked import in_child
 
@@ -98,3 +98,16 @@ def test_closing_and_using_it_again(app: Engine) -> None:
         again.delay()
     again.delay()
     assert app.open_transport().queue_state("celery").ready == 2
+
+
+def test_results_are_read_where_their_type_is_accepted(app: Engine) -> None:
+    app.results.store([ResultMeta("r", "SUCCESS", 1)])
+    assert app.AsyncResult("r").get(timeout=1) == 1
+    app.conf.result_accept_content = ["msgpack"]
+    with pytest.raises(ContentDisallowed, match="add 'json' to result_accept_content"):
+        app.AsyncResult("r").get(timeout=1)
+    app.conf.update(accept_content=["pickle"], result_accept_content=["json"])
+    assert app.AsyncResult("r").get(timeout=1) == 1
+    app.conf.result_accept_content = None
+    with pytest.raises(ContentDisallowed):
+        app.AsyncResult("r").state  # noqa: B018 - accept_content holds

@@ -229,11 +229,6 @@ def test_an_app_without_results_says_so() -> None:
         app.AsyncResult("a").get(timeout=1)
 
 
-def test_revoking_without_remote_control_warns(app: Engine) -> None:
-    with pytest.warns(UserWarning, match="a was not revoked"):
-        app.AsyncResult("a").revoke()
-
-
 def test_an_eager_result_is_there() -> None:
     failed = EagerResult[int]("e", TaskFailed("X", ["why"]), "FAILURE", "tb")
     assert (failed.ready(), failed.failed(), failed.traceback) == (True, True, "tb")

@@ -53,3 +53,15 @@ def test_eager_errors(app: Engine) -> None:
     app.conf.task_eager_propagates = True
     with pytest.raises(ZeroDivisionError):
         fails.apply()
+
+
+def test_a_call_overrules_the_tasks_ignore_result(app: Engine) -> None:
+    @app.task(ignore_result=True, store_eager_result=True)
+    def silent() -> int:
+        return 1
+
+    kept, left = silent.apply(ignore_result=False), silent.apply()
+    assert app.results.get(left.id) is None
+    meta = app.results.get(kept.id)
+    assert meta is not None
+    assert meta.result == 1

@@ -35,7 +35,7 @@ def run(task: Task[Any, Any], *args: Any, **options: Any) -> Outcome:
     app = task.app
     app.finalize()
     message = make_task(task.name, "the-id", args, {}, options)
-    message.ignore_result = bool(options.get("ignore_result"))
+    message.ignore_result = options.get("ignore_result")
     context = Context(message, outbox=[], called_directly=False, hostname="h")
     outcome = app.run_task(task, context, message)
     assert current_request() is None
@@ -99,11 +99,22 @@ def test_an_interrupt_goes_through(app: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ignore", "even_errors", "stored"),
-    [(False, False, [True, True]), (True, False, [False, False]), (True, True, [False, True])],
+    ("own", "ignore", "even_errors", "stored"),
+    [
+        (False, False, False, [True, True]),
+        (False, True, False, [False, False]),
+        (False, True, True, [False, True]),
+        (True, None, False, [False, False]),
+        (True, None, True, [False, True]),
+        (True, False, False, [True, True]),
+    ],
 )
-def test_what_is_stored(app: Engine, ignore: bool, even_errors: bool, stored: list[bool]) -> None:
-    @app.task(store_errors_even_if_ignored=even_errors)
+def test_what_is_stored(
+    app: Engine, own: bool, ignore: bool | None, even_errors: bool, stored: list[bool]
+) -> None:
+    """The word of a call counts before the task's own."""
+
+    @app.task(ignore_result=own, store_errors_even_if_ignored=even_errors)
     def task(good: bool) -> float:
         return 1 / good
 

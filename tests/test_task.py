@@ -280,6 +280,14 @@ def test_ignored_results_are_not_waited_for(app: Engine) -> None:
 
     assert silent.delay().get() is None
     assert headers(silent, ())["ignore_result"] is True
+    assert headers(silent, (), ignore_result=False)["ignore_result"] is False, "in lean headers too"
+    transport = app.open_transport()
+    transport.purge("celery")
+    for _ in range(3):  # the plain way out begins with the second call
+        app.send_task("elsewhere.task")
+        delivery = transport.get("celery")
+        assert delivery is not None
+        assert delivery.header("ignore_result") is None, "whoever runs it knows"
 
 
 def test_send_task_by_name(app: Engine) -> None:

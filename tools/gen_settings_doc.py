@@ -14,6 +14,7 @@ from typing import Any
 from engine import settings_rows
 from engine.settings_ignored import IGNORED
 from engine.settings_rows import Row
+from engine.settings_unbuilt import UNBUILT
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "settings.md"
@@ -46,7 +47,7 @@ A setting can be given, from weakest to strongest:
 
 A name nobody knows is an error that names the nearest known one. Celery's old upper-case names
 (`CELERY_TASK_SERIALIZER`) are read as well. Times are seconds, or a `timedelta` in Python.
-*(accepted, no effect yet)* marks settings of things that are not built.
+*(accepted, no effect yet)* marks settings of things that are not built; a worker warns of each one changed.
 """
 
 _IGNORED_HEAD = """
@@ -62,17 +63,17 @@ reason. A name that ends in `*` stands for a whole section.
 
 def render() -> str:
     """The whole page."""
-    parts, unread = [_HEAD], unread_settings()
+    parts = [_HEAD]
     for title, rows in _SECTIONS:
         parts.append(f"\n## {title}\n\n| setting | takes | default | what it does |\n|---|---|---|---|\n")
-        parts += [_line(row, row.name in unread) for row in rows]
+        parts += [_line(row, row.name in UNBUILT) for row in rows]
     parts.append(_IGNORED_HEAD)
     parts += [f"| `{name}` | {_cell(reason)} |\n" for name, reason in IGNORED.items()]
     return "".join(parts)
 
 
 def unread_settings() -> set[str]:
-    """Settings that are accepted and that no module reads: what they are for is not built yet."""
+    """Settings that no module reads: what `engine.settings_unbuilt` has to list, neither more nor less."""
     sources = [path for path in (ROOT / "engine").rglob("*.py") if not path.name.startswith("settings_")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     # a row with one choice has nothing to read
@@ -80,8 +81,8 @@ def unread_settings() -> set[str]:
     return {name for name in open_ones if not re.search(rf"\b{name}\b", text)}
 
 
-def _line(row: Row, unread: bool) -> str:
-    doc = f"*(accepted, no effect yet)* {row.doc}" if unread else row.doc
+def _line(row: Row, unbuilt: bool) -> str:
+    doc = f"*(accepted, no effect yet)* {row.doc}" if unbuilt else row.doc
     return f"| `{row.name}` | {_cell(_takes(row))} | {_default(row.default)} | {_cell(doc)} |\n"
 
 

@@ -226,7 +226,7 @@ cdef class Delivery:
     def delivery_count(self):
         """What the transport said, else what a quorum queue wrote into the headers."""
         if self._delivery_count is None and self._raw is not None:
-            return self.get_headers().get("x-delivery-count")
+            return self.header("x-delivery-count")
         return self._delivery_count
 
     @delivery_count.setter
@@ -234,7 +234,11 @@ cdef class Delivery:
         self._delivery_count = value
 
     def header(self, name, default=None):
-        return self.get_headers().get(name, default)
+        """One header; the default also when the headers cannot be read (``headers`` then says why)."""
+        try:
+            return self.get_headers().get(name, default)
+        except DecodeError:
+            return default
 
     def to_message(self):
         """The same message, to be published again. Changes made to ``headers`` here are not taken along; an

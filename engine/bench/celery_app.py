@@ -16,7 +16,7 @@ from engine.bench import tasks
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
-add_function, begin_function = tasks.make_tasks(plan.folder)
+functions = tasks.make_tasks(plan.folder)
 
 app: Any = Celery("bench", broker=plan.broker, backend=plan.results)
 app.conf.update(
@@ -25,10 +25,11 @@ app.conf.update(
     task_default_queue_type=plan.queue_type,
     broker_connection_retry_on_startup=True,
 )
-if plan.confirm and plan.broker.partition(":")[0] in ("amqp", "amqps", "pyamqp"):
+if plan.confirm and plan.on_amqp:
     app.conf.broker_transport_options = {"confirm_publish": True}
-add: Any = app.task(add_function, name=tasks.ADD)
-begin: Any = app.task(begin_function, name=tasks.BEGIN)
+add: Any = app.task(functions.add, name=tasks.ADD)
+begin: Any = app.task(functions.begin, name=tasks.BEGIN)
+nap: Any = app.task(functions.nap, name=tasks.NAP)
 
 
 class CeleryClient:
@@ -47,6 +48,9 @@ class CeleryClient:
 
     def begin(self) -> None:
         begin.delay(*self._pad)
+
+    def nap(self, seconds: float, short: bool) -> None:
+        nap.delay(seconds, short)
 
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)

@@ -78,18 +78,23 @@ class BrokerProcess:
 
 def find_broker(url: str) -> BrokerProcess | None:
     """The process that listens on the URL's port, when that is this machine and may be seen; else None."""
-    try:
-        parsed = BrokerURL.parse(url.split(";")[0].strip())
-    except EngineError:
-        return None
-    port = parsed.port or DEFAULT_PORTS.get(parsed.scheme.rpartition("+")[2])
-    if port is None or not is_local(parsed.host or "localhost"):
+    host, port = broker_address(url)
+    if port is None or not is_local(host):
         return None
     with contextlib.suppress(psutil.Error):
         for link in psutil.net_connections(kind="tcp"):
             if link.status == psutil.CONN_LISTEN and link.pid and link.laddr and link.laddr.port == port:
                 return BrokerProcess(link.pid, psutil.Process(link.pid).name())
     return None
+
+
+def broker_address(url: str) -> tuple[str, int | None]:
+    """Host and TCP port of a broker URL, the first of several; no port for a file or what is no URL."""
+    try:
+        parsed = BrokerURL.parse(url.split(";")[0].strip())
+    except EngineError:
+        return "", None
+    return parsed.host or "localhost", parsed.port or DEFAULT_PORTS.get(parsed.scheme.rpartition("+")[2])
 
 
 def is_local(host: str) -> bool:

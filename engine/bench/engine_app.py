@@ -8,7 +8,7 @@ from engine.bench.codec_cost import time_codec
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
-add_function, begin_function = tasks.make_tasks(plan.folder)
+functions = tasks.make_tasks(plan.folder)
 
 app = Engine(
     "bench",
@@ -20,8 +20,9 @@ app = Engine(
     task_lean_headers=plan.lean,
     producer_confirms=plan.confirm,
 )
-add = app.task(name=tasks.ADD)(add_function)
-begin = app.task(name=tasks.BEGIN)(begin_function)
+add = app.task(name=tasks.ADD)(functions.add)
+begin = app.task(name=tasks.BEGIN)(functions.begin)
+nap = app.task(name=tasks.NAP)(functions.nap)
 
 
 class EngineClient:
@@ -44,6 +45,9 @@ class EngineClient:
 
     def begin(self) -> None:
         begin.delay(*self._pad)
+
+    def nap(self, seconds: float, short: bool) -> None:
+        nap.delay(seconds, short)
 
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)

@@ -13,8 +13,22 @@ from engine.errors import ConfigurationError
 #: The environment variable that carries the plan to publishers and workers.
 PLAN_ENV = "ENGINE_BENCH_PLAN"
 
-WORKLOADS = ("codec", "publish", "publish-many", "consume", "roundtrip")
-SIDES = ("engine", "celery")
+GROWTH_DEPTHS = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
+
+#: What can be asked for, and the workloads that stand for it.
+_QUICK = ("codec", "publish", "publish-many", "consume", "roundtrip", "start")
+WORKLOADS: dict[str, tuple[str, ...]] = {
+    "all": _QUICK,
+    **{name: (name,) for name in (*_QUICK, "idle")},
+    "sharing": tuple(f"sharing-{letter}" for letter in "abcde"),
+    "growth": tuple(f"growth-{name}" for name in GROWTH_DEPTHS),
+}
+WORKLOADS |= {name: (name,) for name in (*WORKLOADS["sharing"], *WORKLOADS["growth"])}
+
+#: Who can be compared with.
+RIVALS = ("celery", "dramatiq", "huey", "raw")
+
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +39,20 @@ class Plan:
         broker: broker URL of both sides.
         folder: where publishers, workers and bench meet (tallies, sockets, logs).
         queue: this run's own queue; deleted afterwards.
+        workload: what this run measures; some sides are set up for it.
         confirm: publish with confirms (Celery: ``confirm_publish``, RabbitMQ only).
         lean: leave out headers that carry nothing (Celery always sends them all).
         queue_type: classic or quorum, RabbitMQ only.
         payload: bytes of one more argument to the task; 0 for none.
+        scale: how long the naps of ``sharing`` are, and how many; 1 is the full length.
+        idle_s: how long ``idle`` looks on.
         results: URL of a result store, or None: results are off.
     """
 
     broker: str
     folder: str = ""
     queue: str = ""
+    workload: str = ""
     tasks: int = 10_000
     warmup: int = 1_000
     runs: int = 3
@@ -44,6 +62,8 @@ class Plan:
     confirm: bool = True
     lean: bool = True
     queue_type: str = "classic"
+    scale: float = 0.1
+    idle_s: float = 5.0
     results: str | None = None
     worker_args: tuple[str, ...] = ()
     celery_args: tuple[str, ...] = ()
@@ -65,9 +85,18 @@ class Plan:
             fields[name] = tuple(fields[name])
         return cls(**fields)
 
-    def at(self, folder: Path, queue: str) -> Plan:
+    @property
+    def scheme(self) -> str:
+        """The broker's kind, as its URL spells it."""
+        return self.broker.partition(":")[0].lower()
+
+    @property
+    def on_amqp(self) -> bool:
+        return self.scheme in AMQP_SCHEMES
+
+    def at(self, folder: Path, queue: str, workload: str) -> Plan:
         """The same plan for one run's own folder and queue."""
-        return replace(self, folder=str(folder), queue=queue)
+        return replace(self, folder=str(folder), queue=queue, workload=workload)
 
     def scaled(self, share: float) -> Plan:
         """The same with fewer tasks, for a workload that waits for a round trip each time."""
@@ -82,4 +111,7 @@ def check(plan: Plan) -> Plan:
     for name in ("warmup", "payload"):
         if getattr(plan, name) < 0:
             raise ConfigurationError(f"--{name} must not be negative, but is {getattr(plan, name)}")
+    for option, value in (("scale", plan.scale), ("idle", plan.idle_s)):
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(f"--{option} must be above 0, not {value:g}")
     return plan

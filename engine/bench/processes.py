@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ class Process:
         self._name = name
         self._log = folder / f"{name}.log"
         pipe = subprocess.PIPE if talks else None
+        self.started_s = time.monotonic()
         with self._log.open("ab") as log:
             self.popen = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, *command],

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
+from engine.bench.naps import naps_of
 from engine.bench.plan import Plan
 from engine.bench.tasks import BeginListener
 
@@ -30,6 +31,9 @@ class Client(Protocol):
     def begin(self) -> None:
         """Publish the task that tells when it begins."""
 
+    def nap(self, seconds: float, short: bool) -> None:
+        """Publish a task that sleeps."""
+
     def call(self, timeout_s: float) -> None:
         """Publish a task and wait for its result."""
 
@@ -45,6 +49,7 @@ def serve(client: Client, plan: Plan) -> None:
     deeds: dict[str, Callable[[int], dict[str, Any]]] = {
         "publish": lambda count: _timed(lambda: client.publish(count)),
         "publish-many": lambda count: _timed(lambda: client.publish_many(count, plan.batch)),
+        "naps": lambda count: _naps(client, plan),
         "roundtrip": lambda count: _roundtrips(client, plan, count),
         "codec": lambda count: dict(zip(("encode_s", "decode_s"), client.codec(count), strict=True)),
     }
@@ -64,6 +69,14 @@ def _timed(work: Callable[[], None]) -> dict[str, Any]:
     cpu_s, start_s = time.process_time(), time.perf_counter()
     work()
     return {"elapsed_s": time.perf_counter() - start_s, "cpu_s": time.process_time() - cpu_s}
+
+
+def _naps(client: Client, plan: Plan) -> dict[str, Any]:
+    """All tasks of a sharing scenario, in order."""
+    naps = naps_of(plan.workload, plan.scale)
+    for nap in naps:
+        client.nap(nap.seconds, nap.short)
+    return {"count": len(naps)}
 
 
 def _roundtrips(client: Client, plan: Plan, count: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The figures of a bench: rows, the saved file, and the comparison with an earlier one.
+"""The figures of a bench: rows, the saved file, and the comparison with an earlier one or a rival.
 
 A row is one side's figures in one workload. The saved file is JSON, so that it can be kept beside the code.
 """
@@ -6,20 +6,18 @@ A row is one side's figures in one workload. The saved file is JSON, so that it 
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.bench.stats import Spread
+from engine.bench.machine import describe_machine
+from engine.bench.stats import Spread, digits
 from engine.errors import ConfigurationError
 
 FORMAT = 1
 
-#: The figures in the order of the table: key, heading, whether more is better.
-FIGURES = (
+#: The figures in the order of the table: key, heading, whether more is better (None: neither).
+FIGURES: tuple[tuple[str, str, bool | None], ...] = (
     ("rate", "per s", True),
     ("publisher_us", "publisher µs", False),
     ("worker_us", "worker µs", False),
@@ -28,6 +26,16 @@ FIGURES = (
     ("p95_ms", "p95 ms", False),
     ("p99_ms", "p99 ms", False),
     ("max_ms", "max ms", False),
+    ("start_ms", "to first task, ms", False),
+    ("makespan_s", "makespan s", False),
+    ("ideal_s", "ideal s", None),
+    ("over_ideal", "× ideal", None),
+    ("short_s", "last short s", False),
+    ("short_over_ideal", "× its ideal", None),
+    ("pss_mib", "PSS MiB", False),
+    ("processes", "processes", None),
+    ("connections", "connections", None),
+    ("idle_cpu", "idle CPU %", False),
 )
 _MORE_IS_BETTER = {key: better for key, _, better in FIGURES}
 #: What --fail-over judges: the speed the user sees. CPU figures are shown, not judged.
@@ -36,13 +44,20 @@ JUDGED = ("rate", "p50_ms")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One side's figures in one workload; absent figures were not measured. CPU in µs a task."""
+    """One side's figures in one workload; absent figures were not measured. CPU in µs a task.
+
+    Attributes:
+        each: the figures of every single run.
+        quantiles_ms: the latencies of all runs, at the percents of `stats.QUANTILES`.
+    """
 
     workload: str
     side: str
     tasks: int
     runs: int
     figures: dict[str, Spread]
+    each: list[dict[str, float]] = field(default_factory=list)
+    quantiles_ms: list[float] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -51,12 +66,15 @@ class Row:
             "tasks": self.tasks,
             "runs": self.runs,
             **{key: value.to_dict() for key, value in self.figures.items()},
+            "each": [{key: digits(value) for key, value in run.items()} for run in self.each],
+            **({"quantiles_ms": self.quantiles_ms} if self.quantiles_ms else {}),
         }
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Row:
         figures = {key: Spread.from_dict(saved[key]) for key, _, _ in FIGURES if key in saved}
-        return cls(saved["workload"], saved["side"], saved["tasks"], saved["runs"], figures)
+        more = {name: saved[name] for name in ("each", "quantiles_ms") if name in saved}
+        return cls(saved["workload"], saved["side"], saved["tasks"], saved["runs"], figures, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +83,15 @@ class Report:
 
     rows: list[Row]
     parameters: dict[str, Any]
-    machine: dict[str, Any] = field(default_factory=lambda: describe_machine())
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=describe_machine)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "machine": self.machine,
+            "versions": self.versions,
             "parameters": self.parameters,
             "notes": self.notes,
             "rows": [row.to_dict() for row in self.rows],
@@ -92,7 +112,7 @@ def load(path: Path) -> Report:
         if saved["format"] != FORMAT:
             raise ConfigurationError(f"{path} has format {saved['format']}, this version reads {FORMAT}")
         rows = [Row.from_dict(row) for row in saved["rows"]]
-        return Report(rows, saved["parameters"], saved["machine"], saved["notes"])
+        return Report(rows, saved["parameters"], saved.get("versions", {}), saved["machine"], saved["notes"])
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -101,23 +121,6 @@ def load(path: Path) -> Report:
         raise ConfigurationError(
             f"{path} is not a file that `engine bench --save` wrote ({error!r})"
         ) from None
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), model)
-    except OSError:
-        pass
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": model,
-        "cpus": cpus,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,50 +168,6 @@ def against(report: Report, side: str, rival: str) -> list[Change]:
 def _changes(row: Row, earlier: Row) -> list[Change]:
     return [
         Change(row.workload, row.side, key, earlier.figures[key].median, row.figures[key].median)
-        for key, _, _ in FIGURES
-        if key in row.figures and key in earlier.figures
+        for key, _, better in FIGURES
+        if better is not None and key in row.figures and key in earlier.figures
     ]
-
-
-def table(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: the median, and below the spread when there was more than one run."""
-    rows = list(rows)
-    shown = [(key, head) for key, head, _ in FIGURES if any(key in row.figures for row in rows)]
-    headings = ["workload", "side", "tasks", *(head for _, head in shown)]
-    cells = [
-        [row.workload, row.side, f"{row.tasks:,}", *(_cell(row.figures.get(key)) for key, _ in shown)]
-        for row in rows
-    ]
-    return headings, cells
-
-
-def _cell(value: Spread | None) -> str:
-    if value is None:
-        return "–"
-    if value.low == value.high:
-        return figure(value.median)
-    return f"{figure(value.median)} ({figure(value.low)}–{figure(value.high)})"
-
-
-def figure(value: float) -> str:
-    """A figure as one reads it: thousands grouped, small ones with up to three digits."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def change_table(changes: Sequence[Change], before: str, now: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of a comparison."""
-    heads = {key: head for key, head, _ in FIGURES}
-    cells = [
-        [
-            change.workload,
-            change.side,
-            heads[change.figure],
-            figure(change.before),
-            figure(change.now),
-            f"{change.ratio:.2f}×",
-        ]
-        for change in changes
-    ]
-    return ["workload", "side", "figure", before, now, "better by"], cells

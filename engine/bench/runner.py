@@ -5,7 +5,6 @@ Taking turns matters: a shared machine's speed drifts, and only figures taken si
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import tempfile
 from collections.abc import Sequence
@@ -13,13 +12,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
+from engine.bench import leftovers
 from engine.bench.cpu import BrokerProcess, find_broker
+from engine.bench.measuring import Run, Sample
+from engine.bench.notes import notes
 from engine.bench.plan import Plan, check
 from engine.bench.report import Report, Row
 from engine.bench.sides import Side
-from engine.bench.stats import Spread, percentile, spread
-from engine.bench.workloads import BY_NAME, Run, Sample
-from engine.errors import EngineError, QueueNotFound
+from engine.bench.stats import Spread, percentile, quantiles, spread
+from engine.bench.versions import versions
+from engine.bench.workloads import BY_NAME
 from engine.transport import mask_url, open_transport
 
 #: A workload that waits for each task does fewer of them, so that all take similar time.
@@ -61,7 +63,8 @@ def run(
         rows = []
         for workload in workloads:
             rows += _rows(workload, plan, sides, broker, Path(folder), progress or Silent())
-    return Report(rows, parameters(plan, broker), notes=notes(plan, workloads, sides, broker))
+        found = versions([side.name for side in sides], plan.broker)
+    return Report(rows, parameters(plan, broker), found, notes=notes(plan, workloads, sides, broker))
 
 
 def _with_broker(plan: Plan, folder: Path) -> Plan:
@@ -77,12 +80,33 @@ def _rows(
     progress: Progress,
 ) -> list[Row]:
     plan = plan.scaled(SHARES.get(workload, 1.0))
+    sides = [side for side in sides if workload not in side.lacks]
     samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
     for number in range(plan.runs):
         for side in sides:
-            progress.begin(f"{workload}, {side.name}, run {number + 1} of {plan.runs}", plan.tasks)
+            total = side_plan(plan, workload, side).tasks
+            progress.begin(f"{workload}, {side.name}, run {number + 1} of {plan.runs}", total)
             samples[side.name].append(_one(workload, plan, side, broker, folder, progress))
-    return [Row(workload, name, plan.tasks, plan.runs, figures(found)) for name, found in samples.items()]
+    return [_row(workload, side, side_plan(plan, workload, side).tasks, samples[side.name]) for side in sides]
+
+
+def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Row:
+    latencies = [latency for sample in samples for latency in sample.latencies_ms]
+    return Row(
+        workload,
+        side.name,
+        samples[0].tasks or tasks,
+        len(samples),
+        figures(samples),
+        each=[{key: value.median for key, value in figures([sample]).items()} for sample in samples],
+        quantiles_ms=quantiles(latencies),
+    )
+
+
+def side_plan(plan: Plan, workload: str, side: Side) -> Plan:
+    """The plan of one side, which may take more tasks. Not on RabbitMQ, whose queues get slower when deep."""
+    more = workload == "consume" and not plan.on_amqp
+    return replace(plan, tasks=plan.tasks * side.depth) if more else plan
 
 
 def _one(
@@ -91,21 +115,12 @@ def _one(
     queue = f"bench-{side.name}-{secrets.token_hex(4)}"
     own = folder / queue
     own.mkdir()
+    plan = side_plan(plan, workload, side).at(own, queue, workload)
     try:
-        return BY_NAME[workload](Run(side, plan.at(own, queue), broker, progress.reach))
+        return BY_NAME[workload](Run(side, plan, broker, progress.reach))
     finally:
         if workload != "codec":
-            _delete_queue(plan.broker, queue)
-
-
-def _delete_queue(broker: str, queue: str) -> None:
-    with contextlib.suppress(EngineError):  # the error that ended the run is the one to be told
-        transport = open_transport(broker)
-        try:
-            with contextlib.suppress(QueueNotFound):
-                transport.delete_queue(queue)
-        finally:
-            transport.close()
+            leftovers.remove(plan, side.name)
 
 
 def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
@@ -120,6 +135,8 @@ def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
         found[f"p{percent}_ms"] = spread(
             percentile(sample.latencies_ms, percent) for sample in samples if sample.latencies_ms
         )
+    for key in {key: None for sample in samples for key in sample.more}:
+        found[key] = spread(sample.more.get(key) for sample in samples)
     found["max_ms"] = spread(max(sample.latencies_ms) for sample in samples if sample.latencies_ms)
     return {key: value for key, value in found.items() if value is not None}
 
@@ -127,29 +144,9 @@ def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
 def parameters(plan: Plan, broker: BrokerProcess | None) -> dict[str, object]:
     """The plan as it is saved: without passwords and passing folders."""
     shown = asdict(plan)
-    for name in ("folder", "queue"):
+    for name in ("folder", "queue", "workload"):
         del shown[name]
     shown["broker"] = mask_url(plan.broker)
     shown["results"] = mask_url(plan.results) if plan.results else None
     shown["broker_process"] = broker.name if broker else None
     return shown
-
-
-def notes(
-    plan: Plan, workloads: Sequence[str], sides: Sequence[Side], broker: BrokerProcess | None
-) -> list[str]:
-    """What one must know to read the figures."""
-    found = [f"results {'on' if plan.results else 'off'}; CPU figures are µs of user and system time a task"]
-    if broker is None and not plan.broker.startswith(("sqlite", "memory")):
-        found.append("the broker's process cannot be seen from here, so its CPU is not in the table")
-    if any(side.name == "celery" for side in sides):
-        found.append("Celery acknowledges before the work by default, the engine after it")
-        if plan.lean:
-            found.append(
-                "the engine leaves out headers that say nothing; --full-headers sends all, as Celery does"
-            )
-        if plan.confirm:
-            found.append("Celery publishes with confirms here too (RabbitMQ), which it does not by default")
-        if "publish-many" in workloads:
-            found.append("Celery has no batch publish: it publishes one by one in publish-many as well")
-    return found

@@ -17,14 +17,15 @@ class Spread:
 
     def to_dict(self) -> dict[str, float]:
         """As it is saved: six significant digits."""
-        return {"median": _digits(self.median), "low": _digits(self.low), "high": _digits(self.high)}
+        return {"median": digits(self.median), "low": digits(self.low), "high": digits(self.high)}
 
     @classmethod
     def from_dict(cls, saved: dict[str, float]) -> Spread:
         return cls(float(saved["median"]), float(saved["low"]), float(saved["high"]))
 
 
-def _digits(value: float) -> float:
+def digits(value: float) -> float:
+    """Six significant digits: what is saved."""
     return float(f"{value:.6g}")
 
 
@@ -47,3 +48,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
     ordered = sorted(values)
     rank = -(-percent * len(ordered) // 100)  # rounded up
     return ordered[max(int(rank), 1) - 1]
+
+
+def quantiles(values: Sequence[float]) -> list[float]:
+    """The 0th to the 100th percentile, and the 99.9th before the last: a distribution that can be drawn.
+
+    Empty when there are no values."""
+    if not values:
+        return []
+    return [digits(percentile(values, percent)) for percent in QUANTILES]
+
+
+#: The percents of `quantiles`.
+QUANTILES = (*range(100), 99.9, 100)

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_FIELDS = 3  # tasks ended, first and last end on the monotonic clock in nanoseconds
+_FIELDS = 3  # tasks ended, the first one's begin and the last one's end on the monotonic clock in nanoseconds
 _SIZE = _FIELDS * 8
 
 
@@ -24,16 +24,22 @@ class Tally:
         self._pid = 0
         self._cells = memoryview(bytearray(_SIZE)).cast("Q")
 
-    def add(self) -> None:
-        """One more task has ended."""
+    def begin(self) -> None:
+        """A task begins: the process's first one is remembered. Without this it is taken as the first end."""
+        if self._pid != os.getpid():
+            self._open()
+
+    def add(self, count: int = 1) -> None:
+        """One more task has ended, or so many."""
         if self._pid != os.getpid():
             self._open()
         cells = self._cells
-        cells[0] += 1
+        cells[0] += count
         cells[2] = time.monotonic_ns()
 
     def _open(self) -> None:
         self._pid = os.getpid()
+        self._folder.mkdir(exist_ok=True)
         descriptor = os.open(self._folder / f"{self._pid}.tally", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, _SIZE)

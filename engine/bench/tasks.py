@@ -6,17 +6,28 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from engine.bench.tally import Tally
 
 ADD = "bench.add"
 BEGIN = "bench.begin"
+NAP = "bench.nap"
+SHORT = "short"  #: the folder in which short naps are counted
 BEGIN_SOCKET = "begin.sock"
 
 
-def make_tasks(folder: str) -> tuple[Callable[..., int], Callable[..., int]]:
-    """The task functions of one bench folder: `add` and `begin`."""
-    tally = Tally(Path(folder))
+class Tasks(NamedTuple):
+    """The task functions of one bench folder."""
+
+    add: Callable[..., int]
+    begin: Callable[..., int]
+    nap: Callable[..., None]
+
+
+def make_tasks(folder: str) -> Tasks:
+    """The functions that count and tell in that folder."""
+    tally, shorts = Tally(Path(folder)), Tally(Path(folder) / SHORT)
     address = str(Path(folder) / BEGIN_SOCKET)
 
     def add(x: int, y: int, pad: str = "") -> int:
@@ -31,7 +42,15 @@ def make_tasks(folder: str) -> tuple[Callable[..., int], Callable[..., int]]:
             sender.sendto(str(began_ns).encode(), address)
         return began_ns
 
-    return add, begin
+    def nap(seconds: float, short: bool = False) -> None:
+        """Sleeps, and counts itself as ended; a short one twice."""
+        tally.begin()
+        time.sleep(seconds)
+        tally.add()
+        if short:
+            shorts.add()
+
+    return Tasks(add, begin, nap)
 
 
 class BeginListener:

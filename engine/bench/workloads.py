@@ -1,65 +1,27 @@
 """The workloads: what one run of one side does, and what is measured while it does it. One function each.
 
 ``publish`` one task after the other, ``publish-many`` in batches, ``consume`` from a full queue,
-``roundtrip`` one at a time on an idle system, ``codec`` in memory. Each has a queue and a folder of its
-own, removed afterwards.
+``growth`` from queues of several depths, ``roundtrip`` one at a time on an idle system, ``codec`` in memory;
+`sharing` and `at_rest` hold more. Each has a queue and a folder of its own, removed afterwards.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from engine.bench.cpu import BrokerProcess, CpuMeter
-from engine.bench.plan import Plan
-from engine.bench.processes import Publisher, Worker
-from engine.bench.sides import Side
-from engine.bench.tally import Progress, read_tallies
+from engine.bench import at_rest, sharing
+from engine.bench.measuring import Run, Sample, fill, wait_for, wait_until_arrived
+from engine.bench.plan import GROWTH_DEPTHS, WORKLOADS
+from engine.bench.tally import read_tallies
 from engine.errors import EngineError
-from engine.transport import open_transport
 
-STALL_S = 60.0  # a worker that ends no task for so long has failed
-POLL_S = 0.005
 SETTLE_S = 0.2  # acknowledgements of the last tasks go out within this
-
-Tick = Callable[[int], None]  # how many tasks of this run are done
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What one run measured. CPU in µs a task; None where there was nothing of that kind, or it was not
-    seen."""
-
-    rate: float
-    publisher_us: float | None = None
-    worker_us: float | None = None
-    broker_us: float | None = None
-    latencies_ms: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of one side: its plan with its own folder and queue, the broker's process if it can be seen."""
-
-    side: Side
-    plan: Plan
-    broker: BrokerProcess | None
-    tick: Tick
-
-    @property
-    def meter(self) -> CpuMeter | None:
-        return self.broker.meter() if self.broker else None
-
-    def worker(self) -> Worker:
-        """The side's worker, started."""
-        plan, side = self.plan, self.side
-        return Worker(side.worker(plan), Path(plan.folder), plan.to_env(), side.name)
-
-    def publisher(self) -> Publisher:
-        """The side's publishing process, started."""
-        return Publisher(self.side.module, self.plan, self.side.name)
+_GROWTH_WARMUP = 100
+_GROWTH_TASKS = 5_000  # no more are counted at any depth, so that the depth stays what it is
 
 
 def codec(run: Run) -> Sample:
@@ -97,7 +59,7 @@ def _publish(run: Run, deed: str) -> Sample:
         if plan.confirm:
             elapsed_s = spent["elapsed_s"]
         else:  # the publisher only knows that its socket has taken them
-            _wait_until_arrived(plan)
+            wait_until_arrived(run, plan.warmup + plan.tasks)
             elapsed_s = time.monotonic() - start_s
         broker_s = meter.read_s() - before_s if meter else None
     run.tick(plan.tasks)
@@ -108,42 +70,46 @@ def _publish(run: Run, deed: str) -> Sample:
     )
 
 
-def _wait_until_arrived(plan: Plan) -> None:
-    """Until the queue holds all that was published. Raises EngineError when it never does."""
-    transport = open_transport(plan.broker)
-    try:
-        deadline_s = time.monotonic() + STALL_S
-        while transport.queue_state(plan.queue).ready < plan.warmup + plan.tasks:
-            if time.monotonic() > deadline_s:
-                raise EngineError(f"not all messages have arrived after {STALL_S:.0f} s")
-            time.sleep(POLL_S)
-    finally:
-        transport.close()
-
-
 def consume(run: Run) -> Sample:
     """The queue is full before the worker starts; counted from the warm-up's end to the last task's."""
-    plan, folder = run.plan, Path(run.plan.folder)
-    total = plan.warmup + plan.tasks
-    with run.publisher() as publisher:
-        publisher.ask("publish-many", total)
+    plan, total = run.plan, run.plan.warmup + run.plan.tasks
+    fill(run, total)
+    sample = _drain(run, plan.warmup, total, last=True)
+    if read_tallies(Path(plan.folder)).tasks < total:
+        raise EngineError(f"of {total} tasks only {read_tallies(Path(plan.folder)).tasks} have ended")
+    return sample
+
+
+def growth(depth: int, run: Run) -> Sample:
+    """The first tasks of a queue so deep: what each costs is not to depend on how many wait."""
+    fill(run, depth)
+    upto = min(depth, _GROWTH_TASKS)
+    return replace(_drain(run, _GROWTH_WARMUP, upto, last=upto == depth), tasks=upto - _GROWTH_WARMUP)
+
+
+def _drain(run: Run, warmup: int, upto: int, *, last: bool) -> Sample:
+    """Start the worker, and measure from the warm-up's end until so many tasks have ended.
+
+    ``last``: there are no more, so that what is done for them after their end can be waited for."""
+    folder = Path(run.plan.folder)
     with run.worker() as worker:
         meters = [worker.meter, *([run.meter] if run.meter else [])]
-        start = _wait_for(worker, folder, max(plan.warmup, 1), run.tick)
-        start_s, spent_s = time.monotonic(), [meter.read_s() for meter in meters]
-        end = _wait_for(worker, folder, total, run.tick)
-        time.sleep(SETTLE_S)
+        start = wait_for(worker, folder, max(warmup, 1), run.tick)
+        spent_s = [meter.read_s() for meter in meters]
+        end = wait_for(worker, folder, upto, run.tick)
+        if last:
+            time.sleep(SETTLE_S)
         spent_s = [meter.read_s() - before_s for meter, before_s in zip(meters, spent_s, strict=True)]
         worker.check()
         worker.stop()
     counted = end.tasks - start.tasks
-    if read_tallies(folder).tasks < total or counted < 1 or end.last_s <= start_s:
+    if counted < 1 or end.last_s <= start.last_s:
         raise EngineError(
-            f"too few tasks to measure: {plan.tasks} ended before the clock could start; give more"
+            "too few tasks to measure: all ended before the clock could start; give more --tasks"
         )
     worker_us, *broker_us = [value / counted * 1e6 for value in spent_s]
     return Sample(
-        rate=counted / (end.last_s - start_s),
+        rate=counted / (end.last_s - start.last_s),
         worker_us=worker_us,
         broker_us=broker_us[0] if broker_us else None,
     )
@@ -173,27 +139,14 @@ def roundtrip(run: Run) -> Sample:
     )
 
 
-def _wait_for(worker: Worker, folder: Path, tasks: int, tick: Tick) -> Progress:
-    """Until so many tasks have ended. Raises EngineError when the worker dies or stalls."""
-    done, changed_s = read_tallies(folder), time.monotonic()
-    while done.tasks < tasks:
-        time.sleep(POLL_S)
-        now = read_tallies(folder)
-        if now.tasks > done.tasks:
-            changed_s = time.monotonic()
-            tick(now.tasks)
-        done = now
-        worker.check()
-        if time.monotonic() - changed_s > STALL_S:
-            reached = f"after {done.tasks} of {tasks}"
-            raise EngineError(f"the worker ended no task for {STALL_S:.0f} s, {reached}: {worker.log_tail()}")
-    return done
-
-
 BY_NAME: dict[str, Callable[[Run], Sample]] = {
     "codec": codec,
     "publish": publish,
     "publish-many": publish_many,
     "consume": consume,
     "roundtrip": roundtrip,
+    "start": at_rest.start,
+    "idle": at_rest.idle,
+    **dict.fromkeys(WORKLOADS["sharing"], sharing.sharing),
+    **{f"growth-{name}": partial(growth, depth) for name, depth in GROWTH_DEPTHS.items()},
 }

@@ -67,8 +67,8 @@ def run(words: tuple[str, ...], app_path: str | None, **given: Any) -> int:
     """Start a worker for APP: a supervisor and its processes.
 
     APP is module:attribute, a module that holds one Engine, or a file. The current folder can be imported.
-    Ctrl-C or SIGTERM lets running tasks end; a second one stops at once. The broker is the app's, which
-    ENGINE_BROKER_URL sets for an app that names none.
+    Ctrl-C or SIGTERM lets running tasks end; a second Ctrl-C, or SIGQUIT, stops at once (a second SIGTERM
+    changes nothing). The broker is the app's, which ENGINE_BROKER_URL sets for an app that names none.
     """
     app, rest = split_app(words, app_path, "engine run app:app")
     if rest:

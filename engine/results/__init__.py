@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from engine.errors import ConfigurationError
@@ -23,12 +23,14 @@ def open_store(
     transport_factory: Callable[[], Any] | None = None,
     oid: str | None = None,
     persistent: bool = False,
+    accept: Collection[str] | None = None,
     redis_options: Mapping[str, Any] | None = None,
 ) -> ResultStore:
     """A new store for ``result_backend``, connected when used. Raises ConfigurationError.
 
     ``transport`` lets a SQLite store share the connection of its child; ``transport_factory`` and ``oid``
-    (the name of the caller's reply queue) are for rpc.
+    (the name of the caller's reply queue) are for rpc, as is ``accept``, the content types of replies that
+    are read.
     """
     scheme = url.partition(":")[0].lower()
     scheme = scheme.removeprefix("cache+") if scheme == "cache+memory" else scheme
@@ -36,7 +38,7 @@ def open_store(
         from engine.results.sqlite import SqliteStore
 
         return SqliteStore(url, expires_s=expires_s, transport=transport)
-    if scheme in ("redis", "rediss"):
+    if scheme in ("redis", "rediss", "redis+socket"):
         from engine.results.redis import RedisStore
 
         return RedisStore(url, expires_s=expires_s, **(redis_options or {}))
@@ -45,7 +47,7 @@ def open_store(
 
         if transport_factory is None or oid is None:
             raise ConfigurationError("rpc:// results need an app: use app.open_store()")
-        return RpcStore(transport_factory, oid=oid, expires_s=expires_s, persistent=persistent)
+        return RpcStore(transport_factory, oid=oid, expires_s=expires_s, persistent=persistent, accept=accept)
     if scheme == "memory":
         from engine.results.memory import MemoryStore
 

@@ -274,8 +274,12 @@ class RedisStore(ResultStore):
         raise ConnectionLost(f"{self!r}: not tried")  # not reached: tries is at least 1
 
     def _ask(self, wire: RedisWire, *commands: bytes) -> list[Any]:
-        wire.send(b"".join(commands))
-        return wire.replies(len(commands))
+        try:
+            wire.send(b"".join(commands))
+            return wire.replies(len(commands))
+        except BaseException:  # a signal handler's, perhaps between the two
+            wire.abandon()
+            raise
 
     def _one(self, wire: RedisWire, command: bytes) -> Any:
         return self._checked(wire, self._ask(wire, command)[0])

@@ -13,15 +13,17 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 
 from engine.codec import Delivery, Message, json_decode, json_encode
 from engine.errors import (
     AccessRefused,
     ConnectionFailed,
     ConnectionLost,
+    ContentDisallowed,
     DecodeError,
     EngineError,
+    MissingExtra,
     PublishUnknown,
     ResultError,
     TransportClosed,
@@ -29,6 +31,7 @@ from engine.errors import (
 )
 from engine.model import QueueSpec
 from engine.results.base import READY_STATES, ResultMeta, ResultStore
+from engine.serialization import loads
 from engine.transport.base import Transport
 
 logger = logging.getLogger("engine.results.rpc")
@@ -47,6 +50,8 @@ class RpcStore(ResultStore):
         oid: the name of this process's reply queue, what its messages carry as ``reply_to``.
         expires_s: the queue is deleted after being unused so long (``result_expires``); None: never.
         persistent: ``result_persistent``, replies survive a restart of the broker.
+        accept: serializers or content types of replies that are read; None: JSON alone. Whoever asks for a
+            result that came in another gets ContentDisallowed.
     """
 
     consuming = True
@@ -58,6 +63,7 @@ class RpcStore(ResultStore):
         oid: str,
         expires_s: float | None = 86400,
         persistent: bool = False,
+        accept: Collection[str] | None = None,
     ) -> None:
         self._open = transport_factory
         self.oid = oid
@@ -67,7 +73,8 @@ class RpcStore(ResultStore):
         self._consumer: Transport | None = None
         self._declared = False
         self._pid = os.getpid()
-        self._kept: OrderedDict[str, ResultMeta] = OrderedDict()
+        self._accept = accept
+        self._kept: OrderedDict[str, ResultMeta | EngineError] = OrderedDict()  #: an error: it cannot be read
 
     def __repr__(self) -> str:
         return f"<RpcStore {self.oid}>"
@@ -123,11 +130,12 @@ class RpcStore(ResultStore):
 
     def get(self, task_id: str) -> ResultMeta | None:
         self._drain(0.0)
-        return self._kept.get(task_id)
+        return self._result_of(task_id)
 
     def get_many(self, task_ids: Sequence[str]) -> dict[str, ResultMeta]:
         self._drain(0.0)
-        return {task_id: self._kept[task_id] for task_id in task_ids if task_id in self._kept}
+        found = ((task_id, self._result_of(task_id)) for task_id in task_ids)
+        return {task_id: meta for task_id, meta in found if meta is not None}
 
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         return next(iter(self.iter_ready([task_id], timeout)), None)
@@ -140,7 +148,7 @@ class RpcStore(ResultStore):
         while True:
             self._drain(wait_s)
             for task_id in list(waited):
-                meta = self._kept.get(task_id)
+                meta = self._result_of(task_id)
                 if meta is not None and meta.status in READY_STATES:
                     del waited[task_id]
                     yield meta
@@ -149,6 +157,12 @@ class RpcStore(ResultStore):
             )
             if not waited or wait_s <= 0:
                 return
+
+    def _result_of(self, task_id: str) -> ResultMeta | None:
+        kept = self._kept.get(task_id)
+        if isinstance(kept, EngineError):
+            raise kept
+        return kept
 
     def forget(self, task_id: str) -> None:
         """Drop what is kept here; the broker keeps nothing."""
@@ -195,15 +209,23 @@ class RpcStore(ResultStore):
         self._declared = True
 
     def _keep(self, delivery: Delivery) -> None:
+        asked_for = str(delivery.properties.get("correlation_id", ""))
+        meta: ResultMeta | EngineError
         try:
-            decoded = json_decode(delivery.body)
-            meta = ResultMeta.from_wire(decoded)
+            kind, encoding = delivery.content_type, delivery.content_encoding
+            meta = ResultMeta.from_wire(
+                loads(delivery.body, kind, encoding, self._accept, read_json=json_decode)
+            )
+        except (ContentDisallowed, MissingExtra) as error:
+            logger.error("the result of task %s cannot be read: %s", asked_for, error)
+            task_id, meta = asked_for, error
         except (DecodeError, TypeError, ValueError) as error:
             logger.error("a message in the reply queue is not a result: %s", error)
             return
-        task_id = meta.task_id = meta.task_id or str(delivery.properties.get("correlation_id", ""))
+        else:
+            task_id = meta.task_id = meta.task_id or asked_for
         before = self._kept.get(task_id)
-        if before is not None and before.status == "SUCCESS":
+        if isinstance(before, ResultMeta) and before.status == "SUCCESS":
             return
         self._kept[task_id] = meta
         if len(self._kept) > _KEPT:

@@ -25,6 +25,7 @@ _SCHEMES = {
     "pyamqp": "engine.transport.amqp:AmqpTransport",
     "redis": "engine.transport.redis:RedisTransport",
     "rediss": "engine.transport.redis:RedisTransport",
+    "redis+socket": "engine.transport.redis:RedisTransport",
     "sqlite": "engine.transport.sqlite:SqliteTransport",
     "memory": "engine.transport.memory:MemoryTransport",
 }

@@ -22,6 +22,7 @@ from typing import ClassVar
 from engine.codec import Delivery, Message
 from engine.errors import ConnectionFailed, ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec, QueueState
+from engine.transport import amqp_keepalive
 from engine.transport import amqp_methods as methods
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_consume import Consumer
@@ -354,6 +355,11 @@ class AmqpTransport(Transport):
         if self._guarded:
             for connection in self._connections():
                 connection.guard()
+
+    @property
+    def refresh_every_s(self) -> float | None:
+        """Over TLS heartbeats are made ahead, and have to be made again before they are used up."""
+        return amqp_keepalive.COVER_S / 4 if self.endpoint.tls is not None else None
 
     def unguard(self) -> None:
         if not self._guarded:

@@ -6,6 +6,7 @@ Rules
   full buffers cannot hold each other up.
 * An exception out of a signal handler in the middle of a send or a read leaves the stream unknown: the next
   use says the connection is lost.
+* The same holds for one in the middle of a question: its answer is still to come.
 * While the connection is guarded the native keepalive may write to the socket; every write of ours disarms
   it first. Reading needs no such care: the keepalive never reads.
 * Silence means a dead peer only after everything that has come was read.
@@ -154,11 +155,18 @@ class AmqpConnection:
         return self._await_replies(channel, 1)[0]
 
     def _await_replies(self, channel: Channel, count: int) -> list[Reply]:
-        self.flush()
         replies = channel.replies
-        if not self.run_until(
-            lambda: len(replies) >= count or channel.closed is not None, time.monotonic() + CALL_TIMEOUT_S
-        ):
+        try:
+            self.flush()
+            answered = self.run_until(
+                lambda: len(replies) >= count or channel.closed is not None, time.monotonic() + CALL_TIMEOUT_S
+            )
+        except (
+            BaseException
+        ):  # a signal handler's: nobody may take these answers for those to other questions
+            self.abandon()
+            raise
+        if not answered:
             self._lose(ConnectionLost(f"{self.endpoint} did not answer within {CALL_TIMEOUT_S:g} s"))
         answer = list(replies)
         replies.clear()

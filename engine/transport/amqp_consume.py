@@ -58,12 +58,16 @@ class Consumer:
             return
         for queue in queues:
             self._find(queue)
-        self.cancel()
+        self._open_channel()
+        self._interrupted.clear()
+        before = list(self._consumers)
         # The broker counts a prefetch for each consumer, so they share what was asked for.
         self._prefetch = prefetch
         share = max(1, prefetch // len(queues)) if prefetch and queues else 0
         frames = [methods.basic_qos(DELIVERIES, min(share, 65535))]
         self._start(frames, queues)
+        # Only now: an auto_delete queue is gone, with what waits in it, as soon as it has no consumer.
+        self._stop(before)
 
     def _start(self, frames: list[bytes], queues: Sequence[str]) -> None:
         for queue in queues:
@@ -79,10 +83,14 @@ class Consumer:
 
     def cancel(self) -> None:
         """Stop all consumers; what has come stays."""
-        if self._consumers and DELIVERIES in self.connection.protocol.channels:
-            frames = [methods.basic_cancel(DELIVERIES, tag) for tag in self._consumers]
+        self._stop(list(self._consumers))
+
+    def _stop(self, tags: Sequence[str]) -> None:
+        if tags and DELIVERIES in self.connection.protocol.channels:
+            frames = [methods.basic_cancel(DELIVERIES, tag) for tag in tags]
             self.connection.request(DELIVERIES, *frames)
-        self._consumers.clear()
+        for tag in tags:
+            self._consumers.pop(tag, None)
 
     def _find(self, queue: str) -> None:
         """See that the queue is there, on the control channel: consuming one that is not would void

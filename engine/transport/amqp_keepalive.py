@@ -11,8 +11,9 @@ from engine._keepalive import Keeper
 from engine.codec import HEARTBEAT_FRAME
 from engine.transport.tls_layer import TlsLayer
 
-#: How long a task over TLS may keep Python from running without losing the connection.
-COVER_S = 3600
+#: How long a task over TLS may keep Python from running without losing the connection. Where Python gets to
+#: run, records are made again in time (`Transport.refresh`).
+COVER_S = 3600.0
 #: A broker gives up after two heartbeats of silence. The keeper may be a quarter of its interval late.
 INTERVAL = 0.5
 #: Over TLS every record is paid for ahead, and it takes fewer of them at this interval: at worst 0.8

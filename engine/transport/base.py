@@ -192,6 +192,17 @@ class Transport(ABC):
     def unguard(self) -> None:  # noqa: B027
         """Take the connection back at once, where its next use would do so by itself."""
 
+    @property
+    def refresh_every_s(self) -> float | None:
+        """How often `refresh` wants to be called while user code runs; None: never."""
+        return None
+
+    def refresh(self) -> None:
+        """While user code runs, and Python gets to run: look after what the native keepalive cannot. The
+        connection stays guarded. Raises ConnectionLost, TransportClosed."""
+        self.unguard()
+        self.guard()
+
     # -- sharing ---------------------------------------------------------------------------------------
 
     @contextmanager

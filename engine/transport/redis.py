@@ -372,6 +372,15 @@ class RedisTransport(Transport):
         self._lease.arm()
         self._guarded = True
 
+    @property
+    def refresh_every_s(self) -> float | None:
+        """Somebody has to read the replies to the renewals; over TLS their connection has a thread for it."""
+        return self._claims.renew_every_s if self._address.tls is None else None
+
+    def refresh(self) -> None:
+        self._claims.renew(self._ready())
+        self.guard()
+
     def unguard(self) -> None:
         self._guarded = False
         if self._lease is None:

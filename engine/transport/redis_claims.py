@@ -104,10 +104,11 @@ class RedisClaims:
         if token is None or not self._known:
             return 0
         self.leave(session)
-        self.token = None
         layout = self._layout
         keys = [layout.owners, layout.unacked, layout.unacked_index, layout.claims_prefix + token]
-        return int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
+        count = int(session.run(scripts.RELEASE, [*keys, layout.host(self._host)], [token]))
+        self.token = None  # not before: a server that refused it is asked again
+        return count
 
     def disown(self) -> None:
         """The token belongs to another process (our parent): never touch it."""
@@ -119,6 +120,13 @@ class RedisClaims:
         layout = self._layout
         claims = layout.claims_prefix + str(self.token)
         return renewal_of(layout.owners, claims, layout.unacked_index, str(self.token), self._lease_s)
+
+    def renew(self, session: RedisSession) -> None:
+        """Renew now, and hear the answer; the script is loaded again where the server has forgotten it."""
+        layout = self._layout
+        keys = [layout.owners, layout.claims_prefix + str(self.token), layout.unacked_index]
+        self.on_renewed(session.run(scripts.RENEW, keys, [str(self.token), self._lease_s]))
+        self._renewed_mono_s = time.monotonic()
 
     def renew_if_due(self, session: RedisSession) -> None:
         """Renew, when something is held and a third of the lease has passed."""

@@ -1,6 +1,6 @@
 """Keeps an owner's lease alive while user code runs and nobody reads the connection.
 
-A native thread writes a renewal (one EVALSHA, prepared) once an interval, so a C call that holds the GIL for
+A native thread writes a renewal (one EVAL, prepared) once an interval, so a C call that holds the GIL for
 an hour loses nothing; the replies are read afterwards.
 
 Over a plain socket it writes on the transport's own connection. Over TLS a record can only be made by the
@@ -171,7 +171,6 @@ class _Line:
         self._count = min(int(COVER_S / interval_s) + 1, MOST_RECORDS)
         try:
             wire.connect()
-            wire.call("SCRIPT", "LOAD", RENEW.source)
             wire.send(renewal)
             self.first_answer = self._checked(wire.reply())
             self.keeper = wire.keeper_of(renewal, self._count, interval_s)
@@ -210,4 +209,5 @@ class _Line:
 
 
 def renewal_of(owners: str, claims: str, unacked_index: str, token: str, lease_s: float) -> bytes:
-    return pack("EVALSHA", RENEW.sha, 3, owners, claims, unacked_index, token, lease_s)
+    # not EVALSHA: the scripts may be flushed while nobody reads the answers
+    return pack("EVAL", RENEW.source, 3, owners, claims, unacked_index, token, lease_s)

@@ -136,6 +136,15 @@ class RedisPublisher:
         exchanges = {message.exchange for message in messages if message.exchange}
         queues = {message.routing_key for message in messages if not message.exchange} if mandatory else ()
         self._router.look_up(session, queues=queues, exchanges=exchanges)
+        unbound = {
+            message.exchange
+            for message in messages
+            if message.exchange
+            and not self._router.is_fanout(message.exchange)
+            and not self._router.targets(message.exchange, message.routing_key)
+        }
+        if unbound:  # what is believed of a table may be older than a binding
+            self._router.look_up(session, exchanges=unbound, fresh=True)
 
     def _plan(self, batch: _Batch, index: int, message: Message, mandatory: bool, now: float) -> None:
         if len(message.body) > self._max_size:

@@ -182,7 +182,7 @@ class RedisRouter:
         tables = [
             name
             for name in dict.fromkeys(exchanges)
-            if now - self._tables.get(name, (-1e9, []))[0] > BELIEVED_S
+            if fresh or now - self._tables.get(name, (-1e9, []))[0] > BELIEVED_S
         ]
         commands = []
         for name in wanted:

@@ -21,8 +21,12 @@ logger = logging.getLogger("engine.transport.redis")
 Word = bytes | str | int | float
 OnReply = Callable[[Any], None]
 
-#: error replies after which this connection is of no use: another server has to be found
-_GONE = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH")
+#: error replies after which this connection is of no use: another server has to be found, or this one has to
+#: recover (MISCONF: it cannot save; NOREPLICAS: too few follow it; BUSY: an endless script)
+_GONE = (
+    *("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH"),
+    *("MISCONF", "NOREPLICAS", "BUSY "),
+)
 
 _warned_policies: set[str] = set()
 
@@ -112,9 +116,13 @@ class RedisSession:
     def ask(self, *commands: bytes, timeout: float | None = None) -> list[Any]:
         """Send packed commands, one reply each; error replies are returned as values."""
         owed = len(self._owed)
-        self.wire.send(b"".join(commands))
-        self._settle(owed, timeout)  # what these ask again is answered after our commands
-        return self.wire.replies(len(commands), timeout)
+        try:
+            self.wire.send(b"".join(commands))
+            self._settle(owed, timeout)  # what these ask again is answered after our commands
+            return self.wire.replies(len(commands), timeout)
+        except BaseException:  # a signal handler's, perhaps between two of these lines
+            self.wire.abandon()
+            raise
 
     def command(self, *words: Word) -> Any:
         """One command. Raises TransportError for an error reply."""
@@ -130,7 +138,8 @@ class RedisSession:
     def run_later(
         self, script: Script, keys: Sequence[Word], args: Sequence[Word], on_reply: OnReply
     ) -> None:
-        """One script, its reply read later. An error reply is logged, ``on_reply`` not called."""
+        """One script, its reply read later. An error reply ends the connection: else nobody would give back
+        what was claimed over it."""
 
         def look(answer: Any) -> None:
             if self.is_missing(answer):
@@ -138,7 +147,8 @@ class RedisSession:
                 self._owed.append(lambda loaded: None)
                 self.run_later(script, keys, args, on_reply)
             elif self.wire.is_error(answer):
-                logger.error("Redis at %s refused a script: %s", self.wire.address, answer)
+                self.wire.abandon()
+                raise ConnectionLost(f"Redis at {self.wire.address} refused a script: {answer}")
             else:
                 on_reply(answer)
 
@@ -153,7 +163,7 @@ class RedisSession:
         if not self.wire.is_error(answer):
             return answer
         text = str(answer)
-        if text.startswith(_GONE):
+        if text.startswith(_GONE) or any(f" -{code}" in text for code in _GONE):  # the latter before Redis 7
             self.wire.abandon()
             raise ConnectionLost(f"Redis at {self.wire.address} cannot serve us any more: {text}")
         raise TransportError(f"Redis at {self.wire.address} refused a command: {text}")

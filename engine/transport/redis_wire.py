@@ -6,6 +6,8 @@ Rules
 * What the server pushes on its own (invalidations, pub/sub) never mixes with the replies: it goes to
   ``on_push``.
 * Every wait has a bound; a broken or silent connection raises `ConnectionLost` and is closed.
+* An exception out of a signal handler while a reply is due closes it too: the reply is still to come, and
+  nobody may take it for his own.
 * ``abandon`` closes the descriptor without a word to the server: safe in a forked child.
 """
 
@@ -246,11 +248,15 @@ class RedisWire:
     def reply(self, timeout: float | None = None) -> Any:
         """The next reply; an error reply is returned, not raised. Raises ConnectionLost."""
         deadline_mono_s = time.monotonic() + (self.reply_timeout if timeout is None else timeout)
-        while True:
-            answer = self._next()
-            if answer is not Ellipsis:
-                return answer
-            self._read(deadline_mono_s)
+        try:
+            while True:
+                answer = self._next()
+                if answer is not Ellipsis:
+                    return answer
+                self._read(deadline_mono_s)
+        except BaseException:
+            self.abandon()
+            raise
 
     def replies(self, count: int, timeout: float | None = None) -> list[Any]:
         return [self.reply(timeout) for _ in range(count)]

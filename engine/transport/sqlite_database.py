@@ -70,7 +70,7 @@ class Database:
             self._inode = path.stat().st_ino
         except apsw.Error as error:
             self.close()
-            raise ConnectionFailed(f"cannot open {path}: {error}") from error
+            raise ConnectionFailed(_damaged(path, error) or f"cannot open {path}: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -201,7 +201,17 @@ def lost(path: Path, error: apsw.Error) -> ConnectionLost:
     """The error a caller can deal with, for one of SQLite's."""
     if isinstance(error, apsw.FullError):
         return ConnectionLost(f"the disk is full: {path} cannot be written ({error})")
-    return ConnectionLost(f"{path}: {error}")
+    return ConnectionLost(_damaged(path, error) or f"{path}: {error}")
+
+
+def _damaged(path: Path, error: apsw.Error) -> str | None:
+    """What to say and advise when the file's content is broken; None for other errors."""
+    if not isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return None
+    return (
+        f"{path} is damaged, SQLite cannot read it ({error}): stop what uses it, keep a copy of it and of "
+        f"{path.name}-wal, and remove it to begin with a new one (sqlite3's .recover saves what it can)"
+    )
 
 
 def _open(path: Path) -> Any:

@@ -1,9 +1,11 @@
 """The worker: ``engine run``. A supervisor forks children, each with its own connection to the broker.
 
 Rooms: `supervisor` (the loop), `generation` and `template` (the app's code, loaded apart), `children`,
-`quarantine`, `watchdog` and `mortician` (bookkeeping and verdicts), `scoreboard` and `control` (what children
-and supervisor tell each other); in the children `child` (the loop), `intake` (what to do with a message),
-`execution` and `limits` (running it), `settling` and `flusher` (storing and acknowledging it), `prefetch`.
+`quarantine`, `watchdog` and `mortician` (bookkeeping and verdicts), `scoreboard` and `control` (what
+children and supervisor tell each other), `revoking`, `revoked` and `statefile` (tasks that must not run),
+`remote` (keeps the control child, which is `control_child`, `panel` and `greeting`); in the children
+`child` (the loop), `intake` (what to do with a message), `execution` and `limits` (running it), `settling`
+and `flusher` (storing and acknowledging it), `prefetch`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,6 @@ def run_worker(app_path: str, options: WorkerOptions | None = None) -> int:
     from engine.worker.supervisor import Supervisor
 
     options = options or WorkerOptions()
-    configure(options.loglevel, options.json_logs)
+    configure(options.loglevel, options.json_logs, options.log_color)
     with pidfile(options.pidfile):
         return Supervisor(app_path, options, _ENTRY).run()

@@ -66,6 +66,14 @@ def unknown(name: str, task_id: str, delivery: Any, error: Exception) -> None:
         signals.task_unknown.send(sender=None, name=name, id=task_id, message=delivery, exc=error)
 
 
+def revoked(task: Any, message: TaskMessage, signum: int | None = None) -> None:
+    """The task was not run, since it was revoked; or it was ended by that signal."""
+    if signals.task_revoked:
+        signals.task_revoked.send(
+            sender=task, request=message, terminated=signum is not None, signum=signum, expired=False
+        )
+
+
 def expired(task: Any, message: TaskMessage) -> None:
     """The task was not run, since it came too late."""
     if signals.task_revoked:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.codec import Delivery
-from engine.errors import PublishError, TransportError
+from engine.errors import EngineError, PublishError, TransportError
 from engine.publish_retry import DEFAULT
 from engine.results.base import ResultStore
 from engine.runner import run_task
 from engine.transport.base import Transport
-from engine.worker import deadletter, processes
+from engine.worker import deadletter, processes, redirect
 from engine.worker.child import Child
 from engine.worker.execution import Execution
 from engine.worker.fate import Fate
@@ -27,9 +27,11 @@ from engine.worker.intake import Intake
 from engine.worker.job import ACK, NOTHING, Job, KnownTask
 from engine.worker.limits import SoftLimit, resolve
 from engine.worker.link import Link
+from engine.worker.logs import clean
 from engine.worker.outcomes import obituary
 from engine.worker.prefetch import MOST, Prefetch
 from engine.worker.quarantine import Tombstone
+from engine.worker.revoked import RevokedIds
 from engine.worker.settling import Settler
 from engine.worker.template import Birth
 
@@ -48,6 +50,7 @@ class Life:
         self._app = app
         self._birth = birth
         self._control = birth.control
+        self._control_file = processes.file_of(birth.control.fileno())
         self._slot = birth.scoreboard.slot(birth.slot)
         self._hostname = options.nodename()
         self._known: dict[str, KnownTask] = {}
@@ -57,7 +60,7 @@ class Life:
         self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()
         self.was_ready = False
         max_tasks = options.max_tasks_per_child or conf.worker_max_tasks_per_child
-        self._link = Link(app, options.queues, self._control.fileno(), self._keep_waiting)
+        self._link = Link(app, options.queues, self._control.fileno(), self._keep_waiting, self._hostname)
         self._child = Child(
             self._link,
             self._slot,
@@ -107,6 +110,7 @@ class Life:
             self._birth.slot,
             2 * (self._birth.options.concurrency or processes.usable_cpus()) + 2,
             self._read_control,
+            RevokedIds(self._birth.scoreboard.revoked),
             self._tombstones,
         )
         intake = Intake(
@@ -118,6 +122,7 @@ class Life:
             self._declare_dead,
             self._hostname,
             transport.capabilities.delays,
+            _success_in(store) if app.conf.worker_deduplicate_successful_tasks else None,
         )
         self._settler = settler
         flusher = Flusher(child, self._control.fileno())
@@ -183,7 +188,8 @@ class Life:
         self._control.send({"op": "recycling", "why": why})
 
     def _read_control(self) -> None:
-        """What the supervisor said since the last look."""
+        """What the supervisor said since the last look. An idle child comes by here once a second."""
+        redirect.release()
         for message in self._control.receive():
             op = message["op"]
             if op in ("drain", "quit"):
@@ -197,7 +203,25 @@ class Life:
             elif op == "obituary":
                 self._settler.store_now([obituary(Tombstone.from_message(message))])
         if self._control.eof:
+            if processes.file_of(self._control.fileno()) != self._control_file:
+                self._child.cut_off()
             self.ask_to_stop("the supervisor is gone")
+
+
+def _success_in(store: ResultStore | None) -> Callable[[str], bool] | None:
+    """Whether a store has the SUCCESS of a task; None for one that cannot be asked (rpc)."""
+    if store is None or store.consuming:
+        return None
+
+    def succeeded(task_id: str) -> bool:
+        try:
+            meta = store.get(task_id)
+        except EngineError as error:
+            log.warning("cannot tell whether task %s has succeeded, it is run: %s", clean(task_id), error)
+            return False
+        return meta is not None and meta.status == "SUCCESS"
+
+    return succeeded
 
 
 def _prefetch(wanted: int | None, conf: Any, max_tasks: int | None, cautious: bool) -> Prefetch:

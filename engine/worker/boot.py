@@ -18,14 +18,15 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+from engine import forks
 from engine.worker import processes, recorder, signals
 
 
-def become_child(slot: int, recorder_fd: int, ask_to_drain: Callable[[], None]) -> None:
+def become_child(name: str, recorder_fd: int, ask_to_drain: Callable[[], None]) -> None:
     """Once, right after the fork, in the main thread."""
     with contextlib.suppress(OSError):  # it is the leader already
         os.setsid()
-    processes.set_name(f"engine-child-{slot}")
+    processes.set_name(name)
     processes.stdin_from_null()
     signals.reset_after_fork()
 
@@ -37,4 +38,5 @@ def become_child(slot: int, recorder_fd: int, ask_to_drain: Callable[[], None]) 
     with contextlib.suppress(ValueError, OSError, AttributeError):  # standard error may be no file
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True, chain=False)
     recorder.arm(recorder_fd)
+    forks.watch()
     random.seed()

@@ -11,12 +11,15 @@ between two tasks. What was claimed and not started goes back to its queue.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+from engine import forks
 from engine.codec import Delivery
 from engine.errors import ConnectionLost, TransportClosed
 from engine.transport.base import Transport
@@ -25,7 +28,7 @@ from engine.worker.execution import Execution
 from engine.worker.fate import Fate
 from engine.worker.flusher import Flusher
 from engine.worker.intake import Intake
-from engine.worker.job import ACK, NOTHING, Job, KnownTask, finish_of
+from engine.worker.job import ACK, NOTHING, REQUEUE, Job, KnownTask, finish_of
 from engine.worker.link import Link
 from engine.worker.outcomes import started
 from engine.worker.prefetch import Prefetch
@@ -40,8 +43,8 @@ _MOST_PENDING = 128
 _RECOVER_IDLE_S = 1.0
 _RECOVER_BUSY_S = 3.0
 _MEMORY_EVERY_S = 0.05
-#: a delivery of a counting broker (quorum queues) that was given back so often already is kept: each return
-#: counts towards the queue's delivery limit
+#: a delivery of a counting broker that pushes (quorum queues) and that was given back so often already is
+#: kept: each return counts towards the queue's delivery limit
 _MOST_RETURNS = 3
 
 
@@ -69,6 +72,7 @@ class Child:
         self._slot = slot
         self._generation = generation
         self._pid = os.getpid()
+        self._canary_fd = processes.canary(link.control_fd)
         self._prefetch = prefetch
         self._execution = execution
         self._max_tasks = max_tasks
@@ -79,7 +83,11 @@ class Child:
         self._busy_s = 0.0
         self._longest_s = 0.0
         self._batch = 1
+        self._word = 0  # of the supervisor, as it was last read
         self._consuming = False
+        self._ahead = False  # the broker may push more than the running task's message
+        self._acks_early = False
+        self._keeps = False  #: what is in the buffer is what was not handed back
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
         self._log = TaskLog()
@@ -95,9 +103,9 @@ class Child:
         read_control: Callable[[], None],
     ) -> None:
         """The parts that belong to a connection, or need the child itself."""
-        self.transport = transport
         self._pushes = transport.capabilities.prefetch
         self._settler = settler
+        self.rewire(transport)
         self._intake = intake
         self._fate = fate
         self._flusher = flusher
@@ -107,6 +115,14 @@ class Child:
         """The process is set up; from here on it connects for as long as it takes."""
         self.sign_of_life()
         self._slot.phase(scoreboard.RECONNECTING)
+
+    def cut_off(self) -> NoReturn:
+        """A task has closed descriptors that are the worker's (``os.closerange``). At once, before their
+        numbers are given to other files and written to: the process ends, in that task as its slot says."""
+        view = self._slot.read()
+        if view is not None and view.task_id and not scoreboard.is_running(view.phase):
+            self._slot.phase(scoreboard.RUNNING)  # noticed late: it was the last that ran
+        os._exit(processes.EXIT_CUT_OFF)
 
     def sign_of_life(self) -> None:
         """Tell the supervisor that this child is not stuck, and how far it has come."""
@@ -128,13 +144,12 @@ class Child:
             self._drain()
 
     def _work(self) -> None:
-        buffer, slot = self._buffer, self._slot
+        buffer, words, word_at = self._buffer, self._slot.words, self._slot.word_at
         while not self.stop_why:
             if buffer:
                 self._one(buffer.popleft())
-                if slot.command:
-                    self._read_control()
-                    self.stop_why = self.stop_why or "told to"
+                if words[word_at] != self._word:
+                    self._heed()
             else:
                 self._refill()
 
@@ -142,6 +157,8 @@ class Child:
         """Start to consume, or consume with another prefetch."""
         self._link.consume(self._prefetch.value)
         self._batch = max(1, min(_MOST_PENDING, self._prefetch.value // 3))
+        # AMQP counts the prefetch for each queue, and no longer what was acknowledged before its run
+        self._ahead = self._prefetch.value > 1 or len(self._link.names) > 1 or self._acks_early
         if not self._consuming:
             self._consuming = True
             self.on_ready()
@@ -171,19 +188,27 @@ class Child:
 
     def _intake_batch(self, deliveries: Sequence[Delivery]) -> None:
         self._buffer.extend(deliveries)
+        self._keeps = False
         self._fate.next_batch()
 
     def _between_batches(self, now: float) -> None:
         """Signs of life, messages of the supervisor, the broker's own housekeeping."""
         self._slot.phase(scoreboard.IDLE)
         self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
-        if self._slot.command:
-            self._read_control()
-            self.stop_why = self.stop_why or "told to"
+        if self._slot.word != self._word:
+            self._heed()
         since = now - self._recovered_mono_s
         if since >= _RECOVER_IDLE_S:
             self._recovered_mono_s = now
             self.transport.recover()
+
+    def _heed(self) -> None:
+        """The supervisor has said something: there are revoked tasks, or this child is to end."""
+        self._word = self._slot.word
+        self._fate.revoked_ids.refresh()
+        if self._slot.command:
+            self._read_control()
+            self.stop_why = self.stop_why or "told to"
 
     # -- one message -----------------------------------------------------------------------------------
 
@@ -196,7 +221,7 @@ class Child:
         known, message = job.known, job.message
         if known is None:
             return
-        if not known.pace.short or known.careful or self._flusher.parked:
+        if not known.pace.short or known.careful:
             self._prepare(job, known)
         hard_s = known.hard_s if message.time_limit is None else float(message.time_limit)
         soft_s = known.soft_s if message.soft_time_limit is None else float(message.soft_time_limit)
@@ -206,13 +231,25 @@ class Child:
         self._slot.begin(message.id.encode("utf-8", "replace"), known.name_bytes, start, deadline, phase)
         self.task_deadline_mono_s = deadline
         self.task_started_mono_s = start
+        if self._flusher.parked and (
+            deadline or self._settler.pending or self._wants_refresh or self.has_claimed()
+        ):
+            self._flusher.watch()
         gate = self.gate
         self.transport.guard()
         gate.release()
         job.outcome = outcome = self._execution.run(job, known.task, soft_s)
+        if forks.forked:  # by a hook or a signal's receiver; a fork of the task itself ends in the runner
+            forks.leave(outcome.result)
         gate.acquire()
+        try:
+            os.get_inheritable(self._canary_fd)  # the cheapest way to see that it is open
+        except OSError:
+            self.cut_off()
         self.task_started_mono_s = 0.0
         end = time.monotonic()
+        if end - start >= _RECEIVE_S:  # in no task, but not deaf: the last sign of life is that old
+            self.sign_of_life()
         self._slot.phase(scoreboard.SETTLING)
         if outcome.state != "SUCCESS":
             self._note_failure(job, known)
@@ -225,19 +262,20 @@ class Child:
         if not pace.short:
             if self._settler.pending:
                 self._settle(time.monotonic())
-            if pace.long and self._buffer:
+            if pace.long and self._buffer and not self._keeps:
                 self._hand_back()
-        if self._settler.pending or known.hard_s or self.has_claimed():
-            self._flusher.watch()
         if known.acks_early:
             self.transport.ack([job.delivery])
             job.finish = NOTHING
-        if known.track_started:
+            self._acks_early = self._ahead = True
+        if known.track_started and known.keeps(job.message):
             self._settler.store_now([started(job, self._execution.hostname, self._pid)])
 
     def _note_failure(self, job: Job, known: KnownTask) -> None:
         if job.finish == ACK:
             job.finish = finish_of(job.outcome, known)
+            if job.finish == REQUEUE:
+                self._fate.sent_back([job.delivery])
         if job.outcome.state == "FAILURE":
             self._failed += 1
 
@@ -292,19 +330,29 @@ class Child:
 
     def has_claimed(self) -> bool:
         """Messages wait here, or may wait unseen in the socket: a broker that pushes fills the prefetch."""
-        return bool(self._buffer) or (self._pushes and self._consuming and self._prefetch.value > 1)
+        return (bool(self._buffer) and not self._keeps) or (self._pushes and self._consuming and self._ahead)
 
     def settle_beside(self) -> None:
-        try:
-            self._settler.settle()
-        finally:
-            self.transport.guard()
+        self._beside(self._settler.settle)
+
+    def refresh_every_s(self) -> float | None:
+        return self.transport.refresh_every_s
+
+    def refresh_beside(self) -> None:
+        self.transport.refresh()
 
     def hand_back_beside(self) -> None:
+        self._beside(self._hand_back)
+
+    def _beside(self, act: Callable[[], None]) -> None:
+        """What fails half-way is neither pending nor settled: only a new connection brings it again."""
+        transport = self.transport
         try:
-            self._hand_back()
-        finally:
-            self.transport.guard()
+            act()
+        except BaseException:
+            transport.abandon()
+            raise
+        transport.guard()
 
     def _hand_back(self) -> None:
         """Give back what was claimed and not started. Consuming is cancelled first: else the broker would
@@ -314,23 +362,30 @@ class Child:
         self._consuming = False
         claimed = [*self._buffer, *transport.receive(0)]
         self._buffer.clear()
-        kept = [one for one in claimed if (one.delivery_count or 0) >= _MOST_RETURNS]
-        returned = [one for one in claimed if (one.delivery_count or 0) < _MOST_RETURNS]
+        most = _MOST_RETURNS if self._pushes else math.inf
+        kept = [one for one in claimed if (one.delivery_count or 0) >= most]
+        returned = [one for one in claimed if (one.delivery_count or 0) < most]
         self._buffer.extend(kept)
+        self._keeps = True
         if returned:
+            self._fate.sent_back(returned)
             transport.nack(returned, requeue=True)
 
     # -- losing the connection, and stopping -----------------------------------------------------------
 
     def _recover_connection(self, error: Exception) -> bool:
         """The connection broke: what is finished gets safe, then connect again. False when stopping."""
-        log.error("lost the connection to the broker: %s", error)
+        self._link.lost(error)
         self._slot.phase(scoreboard.RECONNECTING)
+        self._fate.sent_back(self._buffer)
         self._buffer.clear()
         self._consuming = False
         for job in self._settler.pending:
             job.finish = NOTHING
-        self._settler.settle()
+        try:
+            self._settler.settle()
+        except (ConnectionLost, TransportClosed) as again:  # a store in the same place; the tasks come again
+            log.debug("results could not be stored without the broker: %s", again)
         transport = self._link.reopen()
         if transport is None:
             return False
@@ -341,6 +396,7 @@ class Child:
     def rewire(self, transport: Transport) -> None:
         """Another connection object (failover): the parts that hold the old one are told."""
         self.transport = transport
+        self._wants_refresh = transport.refresh_every_s is not None
         self._settler.use(transport)
 
     def _drain(self) -> None:
@@ -351,6 +407,7 @@ class Child:
                 claimed = [*self._buffer, *self.transport.receive(0)]
                 self._settler.settle()
                 if claimed:
+                    self._fate.sent_back(claimed)
                     self.transport.nack(claimed, requeue=True)
             else:
                 self._settler.settle()

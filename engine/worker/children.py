@@ -54,7 +54,7 @@ class Child:
     ready_mono_s: float = 0.0
     killed_for: str = ""  #: why the supervisor killed it
     error: str = ""  #: what the child itself reported before it died
-    cold_mono_s: float = 0.0  #: when a drain turns into a kill
+    kill_mono_s: float = 0.0  #: when what is left of its process group is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +144,17 @@ class Children:
         self.crashes_in_a_row = 0
         self.spawn_not_before_mono_s = 0.0
 
-    def died(self, slot: int, exit_code: int, now: float, tasks_done: int = 0) -> tuple[Child, Death]:
+    def died(
+        self, slot: int, exit_code: int, now: float, tasks_done: int = 0, at_work: bool = False
+    ) -> tuple[Child, Death]:
         """It is gone; ``exit_code`` is negative for a signal. Frees the slot. One that has done tasks made
-        progress: its successor waits 0.1 s at most."""
+        progress: its successor waits 0.1 s at most. ``at_work``: its slot does not say that it was leaving,
+        so that even exit code 0 is no orderly end (a task may call ``os._exit(0)``)."""
         child = self.by_slot.pop(slot)
         if child.killed_for and child.killed_for != KILLED_AT_BOOT:
             return child, Death.DELIBERATE
         booted = child.ready_mono_s > 0
-        if exit_code == 0 and (booted or child.state is State.DRAINING):
+        if exit_code == 0 and not at_work and (booted or child.state is State.DRAINING):
             return child, Death.ORDERLY
         if booted and now - child.ready_mono_s >= PROVEN_AFTER_S:
             self.proven()

@@ -29,7 +29,8 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._backlog: deque[bytes] = deque()
-        self.eof = False  #: the peer is gone
+        self.eof = False  #: the peer is gone; what it said before may still be there to read
+        self._read_all = False
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
@@ -94,7 +95,7 @@ class Channel:
         return self._next(0)
 
     def _next(self, flags: int) -> tuple[dict[str, Any], list[int]] | None:
-        if self.eof:
+        if self._read_all:
             return None
         try:
             # not socket.recv_fds: before Python 3.12 it ignores its flags
@@ -103,17 +104,19 @@ class Channel:
             )
         except BlockingIOError:
             return None
+        except ConnectionResetError:  # it went without reading all of ours; told once, before its last words
+            self.eof = True
+            return self._next(flags)
         except OSError:
-            self.eof = True
-            return None
+            data = b""
         if not data:
-            self.eof = True
+            self.eof = self._read_all = True
             return None
         message: dict[str, Any] = json.loads(data)
         return message, _descriptors(ancillary)
 
     def close(self) -> None:
-        self.eof = True
+        self.eof = self._read_all = True
         self._sock.close()
 
 

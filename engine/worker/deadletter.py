@@ -6,10 +6,12 @@ so nothing disappears silently. It does not expire: dead letters wait for a pers
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 from engine.codec import Delivery, Message
+from engine.errors import DecodeError
 from engine.model import QueueSpec
 
 #: the headers that say why; beside them the original's own headers stay as they were
@@ -33,19 +35,17 @@ def queue_of(delivery: Delivery) -> str:
 def dead_letter(delivery: Delivery, queue: str, reason: str, error: str, hostname: str) -> Message:
     """The copy, addressed to ``queue``."""
     message = delivery.to_message()
-    headers: dict[str, Any] = dict(message.headers or {})
-    headers.update(
-        {
-            REASON: reason,
-            ERROR: error[:_ERROR_CHARACTERS],
-            QUEUE: queue_of(delivery),
-            EXCHANGE: delivery.exchange,
-            ROUTING_KEY: delivery.routing_key,
-            HOST: hostname,
-            TIME: int(time.time()),
-        }
-    )
-    message.headers = headers
+    reasons: dict[str, Any] = {
+        REASON: reason,
+        ERROR: error[:_ERROR_CHARACTERS],
+        QUEUE: queue_of(delivery),
+        EXCHANGE: delivery.exchange,
+        ROUTING_KEY: delivery.routing_key,
+        HOST: hostname,
+        TIME: int(time.time()),
+    }
+    with contextlib.suppress(DecodeError):  # headers that cannot be read go as they came, and alone
+        message.headers = {**(message.headers or {}), **reasons}
     message.exchange = ""
     message.routing_key = queue
     message.expiration_ms = None

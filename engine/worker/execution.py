@@ -75,9 +75,7 @@ class Execution:
                 self._soft.disarm()
             outcome = _escaped(error, soft_s)
             known = job.known
-            outcome.store = (
-                known is None or (known.stores and not message.ignore_result) or known.stores_errors
-            )
+            outcome.store = known is None or known.keeps_errors(message)
         if task_success.receivers or task_postrun.receivers or outcome.state != "SUCCESS":
             after_run(task, message, context, outcome)
         if context._children:

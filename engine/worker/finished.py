@@ -7,14 +7,16 @@ back. Each child writes the ids it settled into a ring of its own; whoever gets 
 looks for it in all rings, and acknowledges without running what was finished already. Results and
 follow-ups were safe before the id got here.
 
-A task's retry has the id of its first run, so the number of retries is part of the key.
+A task's retry has the id of its first run, so the number of retries is part of the key. An id may be sent
+anew after it was finished: a delivery of it that goes back before it was run is marked as redelivered too,
+so whoever gives it back has its id forgotten here.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 KEY_BYTES = 48
 RING_KEYS = 1024
@@ -49,6 +51,27 @@ class Finished:
         data = b"".join(keys)
         at = place * KEY_BYTES
         self._map[at : at + len(data)] = data
+
+    def forget(self, rings: int, keys: Iterable[bytes]) -> None:
+        """Their next delivery is to be run, though it will be marked as redelivered."""
+        for key in self.snapshot(rings).intersection(keys):
+            if key:
+                self._erase(rings, key)
+
+    def forget_task(self, rings: int, task_id: str) -> None:
+        """The same for every attempt of one task."""
+        start = b"%s/" % task_id.encode("utf-8", "replace")
+        for key in self.snapshot(rings):
+            if key.startswith(start):
+                self._erase(rings, key)
+
+    def _erase(self, rings: int, key: bytes) -> None:
+        end = rings * RING_KEYS * KEY_BYTES
+        at = self._map.find(key, 0, end)
+        while at >= 0:
+            if at % KEY_BYTES == 0:
+                self._map[at : at + KEY_BYTES] = bytes(KEY_BYTES)
+            at = self._map.find(key, at + 1, end)
 
     def snapshot(self, rings: int) -> frozenset[bytes]:
         """All keys of the first ``rings`` rings, taken once for a batch of redeliveries (60 ns a key)."""

@@ -3,8 +3,9 @@
 The main thread settles by itself, and before it runs anything that is not known to be short. What is left are
 surprises: a task that was always short and now is not, while finished neighbours wait for their
 acknowledgement and claimed ones wait for their turn. Then this thread settles the former after 10 ms, and
-hands back the latter after 50 ms, so that idle siblings get them. It also notices that the supervisor is gone
-while a task runs, and from then on enforces the hard time limit itself.
+hands back the latter after 50 ms, so that idle siblings get them. Where the native keepalive needs Python now
+and then (see `Transport.refresh`), it looks after that in tasks that take very long. It also notices that the
+supervisor is gone while a task runs, and from then on enforces the hard time limit itself.
 
 One lock, the **gate**, covers all use of the transport: the main thread holds it except around user code. So
 this thread can only get it while a task runs, and must leave the transport guarded again. Parked, the thread
@@ -21,6 +22,8 @@ import signal
 import threading
 import time
 from typing import Protocol
+
+from engine.errors import EngineError
 
 #: a finished task's outcome waits no longer than this
 FLUSH_AFTER_S = 0.010
@@ -52,9 +55,15 @@ class Host(Protocol):
     def hand_back_beside(self) -> None:
         """Give back what waits, while user code runs. The gate is held."""
 
+    def refresh_every_s(self) -> float | None:
+        """How often the connection is to be looked after while user code runs; None: not at all."""
+
+    def refresh_beside(self) -> None:
+        """Look after it. The gate is held."""
+
 
 class Flusher:
-    """The thread. ``watch`` is called by the main thread before a task, when there is something to watch."""
+    """The thread. ``watch`` is called by the main thread when a task has its start, and something waits."""
 
     def __init__(self, host: Host, control_fd: int, name: str = "engine-flusher") -> None:
         self._host = host
@@ -63,6 +72,7 @@ class Flusher:
         self._closed = False
         self.parked = True
         self.orphaned = False
+        self._refreshed_mono_s = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def watch(self) -> None:
@@ -104,6 +114,7 @@ class Flusher:
                     self.orphaned = True
             if self.orphaned:
                 self._enforce_hard_limit()
+            self._refresh_if_due(time.monotonic())
             if self.parked:
                 continue
             if self._step(time.monotonic()):
@@ -113,11 +124,32 @@ class Flusher:
                 if idle_steps > 3:
                     idle_steps = 0
                     self.parked = True
+                    if self._step(time.monotonic()):  # a task was started that still saw us awake
+                        self.parked = False
 
     def _patience_ms(self) -> int | None:
         if not self.parked:
             return _STEP_MS
-        return _ORPHAN_STEP_MS if self.orphaned else None
+        if self.orphaned:
+            return _ORPHAN_STEP_MS
+        every_s = self._host.refresh_every_s()
+        return None if every_s is None else max(1, int(every_s * 250))  # late by a quarter at most
+
+    def _refresh_if_due(self, now: float) -> None:
+        """A task runs so long that its connection has to be looked after."""
+        host = self._host
+        started, every_s = host.task_started_mono_s, host.refresh_every_s()
+        if not started or every_s is None or now - max(started, self._refreshed_mono_s) < every_s:
+            return
+        if host.gate.acquire(blocking=False):
+            try:
+                if host.task_started_mono_s:
+                    self._refreshed_mono_s = now
+                    host.refresh_beside()
+            except EngineError as error:
+                log.warning("the connection to the broker is in trouble while a task runs: %s", error)
+            finally:
+                host.gate.release()
 
     def _step(self, now: float) -> bool:
         """Look once, act if something is late. False when there is nothing to watch any more."""
@@ -144,7 +176,7 @@ class Flusher:
             if hoarding:
                 self._host.hand_back_beside()
         except Exception:
-            log.exception("settling beside a running task failed; the main thread goes on with it")
+            log.exception("settling beside a running task failed: the connection is opened anew after it")
 
     def _enforce_hard_limit(self) -> None:
         deadline = self._host.task_deadline_mono_s

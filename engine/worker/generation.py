@@ -13,7 +13,7 @@ from engine.worker import processes, signals
 from engine.worker.control import Channel
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
-from engine.worker.template import run_template
+from engine.worker.template import WORK, run_template
 
 #: a template that does not end by itself within this is killed
 _END_GRACE_S = 3.0
@@ -67,9 +67,15 @@ class Generation:
         theirs.close()
         return cls(number, pid, mine)
 
-    def spawn(self, slot: int, cautious: bool, control: Channel, recorder_fd: int) -> bool:
+    def spawn(self, slot: int, cautious: bool, control: Channel, recorder_fd: int, role: str = WORK) -> bool:
         """Ask for a child; the answer comes as a message. False when the template is gone."""
-        message = {"op": "spawn", "slot": slot, "generation": self.number, "cautious": cautious}
+        message = {
+            "op": "spawn",
+            "role": role,
+            "slot": slot,
+            "generation": self.number,
+            "cautious": cautious,
+        }
         fds = [control.fileno()] if recorder_fd < 0 else [control.fileno(), recorder_fd]
         return self.channel.send(message, fds)
 

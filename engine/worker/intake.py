@@ -1,8 +1,8 @@
 """What is to be done with a message before any of its code runs. Nothing is ever dropped in silence.
 
 In this order: unreadable or of a content type that is not accepted → dead letter, and a failure for its
-caller; a tombstone, or finished already → settled without running; not due yet → parked at the broker;
-expired → REVOKED; a task of unknown name → put off for a while (a rolling deploy), then failed and
+caller; a tombstone, finished already, or revoked → settled without running; not due yet → parked at the
+broker; expired → REVOKED; a task of unknown name → put off for a while (a rolling deploy), then failed and
 dead-lettered. What is left is to be run.
 """
 
@@ -18,11 +18,11 @@ from engine.codec import Delivery, TaskMessage
 from engine.errors import CodecError, ContentDisallowed, NotRegistered, TaskRevoked
 from engine.model import Outcome
 from engine.worker import announcing, deadletter
-from engine.worker.fate import Fate
+from engine.worker.fate import WAS_REVOKED, Fate
 from engine.worker.job import DROP, Job, KnownTask
 from engine.worker.logs import clean
 from engine.worker.outcomes import by_tombstone, failure
-from engine.worker.quarantine import CRASHED, TIME_LIMIT, WORKER_LOST, Tombstone
+from engine.worker.quarantine import CRASHED, TERMINATED, TIME_LIMIT, WORKER_LOST, Tombstone
 
 log = logging.getLogger("engine.worker")
 
@@ -38,6 +38,8 @@ class Intake:
         settle: takes a job whose outcome is decided here.
         park: puts a delivery away at the broker until a time (unix seconds).
         declare_dead: makes sure that a dead-letter queue exists.
+        succeeded: whether the store has a SUCCESS of that id (worker_deduplicate_successful_tasks); None: run
+            what is delivered again.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Intake:
         declare_dead: Callable[[str], None],
         hostname: str,
         can_delay: bool,
+        succeeded: Callable[[str], bool] | None = None,
     ) -> None:
         self._decode = app.decode
         self._known = known
@@ -58,6 +61,7 @@ class Intake:
         self._park = park
         self._declare_dead = declare_dead
         self._hostname = hostname
+        self._succeeded = succeeded
         self._dead_queue: str | None = app.conf.worker_dead_letter_queue
         self._grace_s: float = app.conf.worker_unknown_task_grace if can_delay else 0.0
 
@@ -70,7 +74,8 @@ class Intake:
             return None
         known = self._known(message.task)
         job = Job(delivery, message, known)
-        if (delivery.redelivered or self._fate.tombstones) and self._decided_already(job):
+        fate = self._fate
+        if (delivery.redelivered or fate.tombstones or fate.revoked) and self._decided_already(job):
             return None
         if (message.eta is not None or message.expires is not None) and not self._timely(
             delivery, message, known
@@ -81,23 +86,44 @@ class Intake:
             return None
         return job
 
-    # -- redeliveries ----------------------------------------------------------------------------------
+    # -- redeliveries, and what was revoked ----------------------------------------------------------------
 
     def _decided_already(self, job: Job) -> bool:
         message, known = job.message, job.known
         verdict = self._fate.of(message, job.delivery.redelivered)
-        if verdict is None:
-            return False
         if isinstance(verdict, Tombstone):
             job.tombstone_id = verdict.task_id
             if verdict.kind == CRASHED and (known is None or known.requeue_when_lost):
-                return False
+                verdict = None
+        if verdict is None and not self._succeeded_before(job):
+            return False
+        if isinstance(verdict, Tombstone):
             self._entomb(job, verdict)
+        elif verdict is WAS_REVOKED:
+            self._revoke(job)
         else:
             log.info("Task %s[%s] was finished before: acknowledged", clean(message.task), clean(message.id))
             job.outcome = Outcome("IGNORED", store=False)
         self._settle(job)
         return True
+
+    def _revoke(self, job: Job) -> None:
+        message, known = job.message, job.known
+        log.info("Task %s[%s] was revoked: not run", clean(message.task), clean(message.id))
+        if message.id in self._fate.tombstones:
+            job.tombstone_id = message.id
+        job.outcome = Outcome("REVOKED", TaskRevoked("revoked"), store=_stores(job))
+        announcing.revoked(known.task if known is not None else None, message)
+
+    def _succeeded_before(self, job: Job) -> bool:
+        """Its SUCCESS is stored. A task with follow-ups is run again: its result is stored before they are
+        sent, so the one does not prove the other."""
+        message = job.message
+        if self._succeeded is None or not job.delivery.redelivered:
+            return False
+        if message.callbacks or message.chain or message.chord:
+            return False
+        return self._succeeded(message.id)
 
     def _entomb(self, job: Job, tombstone: Tombstone) -> None:
         outcome = by_tombstone(tombstone)
@@ -105,7 +131,11 @@ class Intake:
             self._bury(job, outcome, "worker lost", tombstone.detail)
         elif tombstone.kind == TIME_LIMIT and job.known is not None and not job.known.acks_on_timeout:
             job.finish = DROP
-        outcome.store = job.known is None or job.known.stores or job.known.stores_errors
+        elif tombstone.kind == TERMINATED:
+            announcing.revoked(
+                job.known.task if job.known is not None else None, job.message, tombstone.signum
+            )
+        outcome.store = _stores(job)
         job.outcome = outcome
 
     # -- time ------------------------------------------------------------------------------------------
@@ -121,7 +151,7 @@ class Intake:
         if expires is not None and expires <= now:
             log.info("Task %s[%s] has expired: not run", clean(message.task), clean(message.id))
             job = Job(delivery, message, known)
-            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=known is None or known.stores)
+            job.outcome = Outcome("REVOKED", TaskRevoked("expired"), store=_keeps(known, message))
             announcing.expired(known.task if known is not None else None, message)
             self._settle(job)
             return False
@@ -180,6 +210,16 @@ class Intake:
         )
         self._declare_dead(queue)
         outcome.publish.append(deadletter.dead_letter(job.delivery, queue, reason, error, self._hostname))
+
+
+def _stores(job: Job) -> bool:
+    """Whether an outcome that no run made is stored."""
+    return _keeps(job.known, job.message) or (job.known is not None and job.known.stores_errors)
+
+
+def _keeps(known: KnownTask | None, message: TaskMessage) -> bool:
+    """Whether a result is stored; of a task that is not known here too."""
+    return known.keeps(message) if known is not None else not message.ignore_result
 
 
 def unix_time(text: Any) -> float | None:

@@ -49,8 +49,16 @@ class KnownTask:
         self.soft_s = resolve(getattr(task, "soft_time_limit", None), soft_s)
         self.stores = not getattr(task, "ignore_result", False)
         self.stores_errors = bool(getattr(task, "store_errors_even_if_ignored", False))
-        self.track_started = bool(getattr(task, "track_started", False)) and self.stores
+        self.track_started = bool(getattr(task, "track_started", False))
         self.careful = self.acks_early or self.track_started  #: something has to happen before each run
+
+    def keeps(self, message: TaskMessage) -> bool:
+        """Whether the result of this call is stored: its own word counts before the task's."""
+        ignored = message.ignore_result
+        return self.stores if ignored is None else not ignored
+
+    def keeps_errors(self, message: TaskMessage) -> bool:
+        return self.stores_errors or self.keeps(message)
 
 
 _UNDECIDED = Outcome("PENDING", store=False)

@@ -39,12 +39,26 @@ class Mortician:
         tombstone = self._quarantine.timed_out(view.task_id, limit_s, stack)
         self._tell(tombstone, view)
 
+    def terminated(self, child: Child, view: SlotView, signum: int) -> None:
+        """A running task was revoked: tell the siblings, then the caller kills the child."""
+        log.warning(
+            "Task %s[%s] was revoked: ending child %d (%s)",
+            view.task_name,
+            view.task_id,
+            child.pid,
+            processes.signal_name(signum),
+        )
+        self._tell(self._quarantine.terminated(view.task_id, signum), view)
+
     def bury(self, child: Child, death: Death, code: int, view: SlotView | None, stopping: bool) -> None:
         """A child is gone; ``view`` is the last that its slot says."""
         if death in (Death.ORDERLY, Death.DELIBERATE):
             log.debug("child %d ended (%s)", child.pid, processes.exit_text(code))
             return
         how = processes.exit_text(code)
+        if death is Death.BOOT_FAILURE and stopping and child.error:
+            log.debug("child %d died at boot (%s): %s", child.pid, how, child.error)
+            return
         if death is Death.BOOT_FAILURE:
             log.error("child %d died at boot (%s): %s", child.pid, how, child.error or "it told no reason")
             return

@@ -20,6 +20,7 @@ class WorkerOptions:
     hostname: str | None = None  #: ``name@host``; ``%h`` host, ``%n`` short host, ``%d`` domain
     loglevel: str = "INFO"
     json_logs: bool = False
+    log_color: bool | None = None  #: None: on a terminal, unless NO_COLOR is set
     max_tasks_per_child: int | None = None
     max_memory_per_child_kib: int | None = None
     time_limit: float | None = None  #: hard, seconds
@@ -27,7 +28,8 @@ class WorkerOptions:
     prefetch: int | None = None  #: None: found by measuring
     pidfile: str | None = None
     drain_deadline_s: float | None = None  #: a warm stop turns cold after this
-    boot_deadline_s: float = 60.0  #: a child that has not booted by then is killed
+    boot_deadline_s: float | None = None  #: a child that has not booted by then is killed
+    soft_shutdown_s: float = 0.0  #: how long running tasks may go on after a cold stop was asked for
     deaf_after_s: float = 300.0  #: an idle child without a sign of life for so long is replaced
     max_boot_failures: int = 5  #: children dying at boot, one after the other, before the worker gives up
     max_crashes_per_task: int = 3  #: the crash that sends a task to the dead-letter queue

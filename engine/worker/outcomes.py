@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from engine.errors import TaskError, TimeLimitExceeded, WorkerLost
+from engine.errors import TaskError, TaskRevoked, TimeLimitExceeded, WorkerLost
 from engine.model import Outcome
 from engine.results.base import EXCEPTION_STATES, ResultMeta
 from engine.stored_exceptions import exception_to_stored
 from engine.worker.job import Job
-from engine.worker.quarantine import TIME_LIMIT, Tombstone
+from engine.worker.quarantine import TERMINATED, TIME_LIMIT, Tombstone
 
 
 def metas_of(jobs: Sequence[Job], hostname: str, extended: bool) -> list[ResultMeta]:
@@ -106,6 +106,8 @@ def by_tombstone(tombstone: Tombstone) -> Outcome:
     """How a task ended that killed its child, or had to be killed."""
     if tombstone.kind == TIME_LIMIT:
         return failure(TimeLimitExceeded(tombstone.limit_s), traceback=tombstone.stack or tombstone.detail)
+    if tombstone.kind == TERMINATED:
+        return Outcome("REVOKED", TaskRevoked("terminated"))
     return failure(WorkerLost(tombstone.detail), traceback=tombstone.stack or tombstone.detail)
 
 

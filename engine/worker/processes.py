@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterable
+
+#: how a child ends whose descriptors were closed by a task
+EXIT_CUT_OFF = 115
+
+#: above what a child has open itself, below where those end who close "all"
+_CANARY_FD = 200
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NAME = 15
+_FREEZE_WAIT_S = 0.05
+_FREEZE_STEP_S = 0.0005
 
 
 def _prctl(option: int, argument: int | bytes) -> bool:
@@ -49,23 +59,54 @@ def reap() -> list[tuple[int, int]]:
 
 
 def kill_group(pid: int, signum: int) -> None:
-    """Signal a process and everything it started; a process that is gone is no error."""
+    """Signal a process and everything it started; a process that is gone, or was not told yet (0, which would
+    mean our own group), is no error."""
+    if pid <= 0:
+        return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signum)  # it may not have made its own group yet
 
 
+def freeze(pid: int) -> bool:
+    """Stop a child of this process; whether it stands still (or is gone) after 50 ms at most."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + _FREEZE_WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        time.sleep(_FREEZE_STEP_S)
+    return False
+
+
+def thaw(pid: int) -> None:
+    """Let it go on."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGCONT)
+
+
 def exit_text(code: int) -> str:
     """An exit code for people: ``exit code 1``, ``killed by SIGKILL``."""
+    if code == EXIT_CUT_OFF:
+        return "exit code 115: the worker's descriptors were closed in its process"
     if code >= 0:
         return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
+    name = signal_name(-code)
     hint = " (out of memory?)" if -code == signal.SIGKILL else ""
     return f"killed by {name}{hint}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM``; ``signal 40`` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def close_fds(fds: Iterable[int]) -> None:
@@ -73,6 +114,24 @@ def close_fds(fds: Iterable[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def canary(fd: int) -> int:
+    """A descriptor by which to see whether this process's were closed all together: a copy of ``fd`` with a
+    number so high that files opened afterwards do not soon get it. ``fd`` itself where there is no room."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CANARY_FD)
+    except OSError:
+        return fd
+
+
+def file_of(fd: int) -> tuple[int, int] | None:
+    """Which file, socket or pipe a descriptor stands for; None when it is closed."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def stdin_from_null() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 TIME_LIMIT = "time_limit"
 WORKER_LOST = "worker_lost"
+TERMINATED = "terminated"  #: it was revoked while it ran
 CRASHED = "crashed"  #: it killed its child, not yet too often: it may run again, unless its task forbids that
 
 #: how many ids are remembered; the oldest are forgotten first
@@ -27,10 +28,11 @@ class Tombstone:
     """How a task ended that cannot tell it itself."""
 
     task_id: str
-    kind: str  #: TIME_LIMIT, WORKER_LOST or CRASHED
+    kind: str  #: TIME_LIMIT, WORKER_LOST, TERMINATED or CRASHED
     detail: str  #: for people: the signal, the limit, the number of crashes
     limit_s: float | None = None
     stack: str | None = None  #: where the child was when it was killed
+    signum: int | None = None  #: TERMINATED: by which signal
 
     def to_message(self) -> dict[str, Any]:
         """As it travels over the control socket; the stack is bounded, its innermost frames come first."""
@@ -41,12 +43,18 @@ class Tombstone:
             "detail": self.detail,
             "limit_s": self.limit_s,
             "stack": self.stack[:16_000] if self.stack else None,
+            "signum": self.signum,
         }
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Tombstone:
         return cls(
-            message["id"], message["kind"], message["detail"], message.get("limit_s"), message.get("stack")
+            message["id"],
+            message["kind"],
+            message["detail"],
+            message.get("limit_s"),
+            message.get("stack"),
+            message.get("signum"),
         )
 
 
@@ -74,6 +82,10 @@ class Quarantine:
         """A child had to be killed since this task passed its hard time limit."""
         detail = f"killed at its hard time limit of {limit_s:g} s"
         return self._raise(Tombstone(task_id, TIME_LIMIT, detail, limit_s, stack))
+
+    def terminated(self, task_id: str, signum: int) -> Tombstone:
+        """A child is killed since this task was revoked."""
+        return self._raise(Tombstone(task_id, TERMINATED, "terminated", signum=signum))
 
     def buried(self, task_id: str) -> bool:
         """A child has settled the task, by its tombstone or by a run. False when there was none."""

@@ -2,14 +2,15 @@
 
 Rules
 -----
-* One slot a child, one writer a field: the child writes everything but ``command``, which is the
-  supervisor's. After a child's death the slot belongs to the supervisor again, until the next child.
+* One slot a child, one writer a field: the child writes everything but ``word``, which is the supervisor's:
+  a command, and a counter that tells of news (revoked tasks). After a child's death the slot belongs to the
+  supervisor again, until the next child.
 * No lock. The task record carries the same sequence number at its head and its tail; a reader takes it only
   when both agree on two reads in a row, so it never acts on a half-written task id or deadline.
 * The mapping is anonymous and made before the first fork: there is no file, no name, nothing to clean up.
 
 A slot is four cache lines (64 bytes each), so that one child's writes never slow another's:
-line 0 the command, line 1 life and counters, lines 2 and 3 the task record.
+line 0 the word, line 1 life and counters, lines 2 and 3 the task record.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import struct
 from dataclasses import dataclass
 
 from engine.worker.finished import Finished
+from engine.worker.revoked import Revoked
 
 SLOT_BYTES = 256
 
@@ -44,11 +46,20 @@ _LIFE_AT = 64
 _TASK_AT = 128
 _PHASE_AT = _TASK_AT + 8
 _READ_TRIES = 8
+_WORD_BYTES = 4
+_COMMAND_MASK = 0xFF
+_NEWS_STEP = 0x100
+_WORD_MASK = 0xFFFF_FFFF
 
 
 def is_running(phase: int) -> bool:
     """Whether user code runs in that phase."""
     return phase in (RUNNING, RUNNING_ACKED)
+
+
+def is_at_work(phase: int) -> bool:
+    """Whether the child receives and runs tasks: one that leaves by itself goes to another phase first."""
+    return phase in (IDLE, SETTLING) or is_running(phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +81,14 @@ class SlotView:
 class Slot:
     """One child's part of the scoreboard, for its writer and for readers."""
 
-    __slots__ = ("_base", "_map", "_phase_at", "_sequence", "_task_at", "index")
+    __slots__ = ("_base", "_map", "_phase_at", "_sequence", "_task_at", "index", "word_at", "words")
 
     def __init__(self, mapping: mmap.mmap, index: int) -> None:
         self.index = index
         self._map = mapping
+        self.words = memoryview(mapping).cast("I")  #: for whoever looks at ``word`` between any two tasks
         self._base = index * SLOT_BYTES
+        self.word_at = self._base // _WORD_BYTES
         self._task_at = self._base + _TASK_AT
         self._phase_at = self._base + _PHASE_AT
         self._sequence = 0
@@ -108,14 +121,23 @@ class Slot:
         _LIFE.pack_into(self._map, self._base + _LIFE_AT, pid, generation, done, failed, stamp_mono_s)
 
     @property
+    def word(self) -> int:
+        """Command and counter of news in one: when it has changed, the supervisor has said something."""
+        return self.words[self.word_at]
+
+    @property
     def command(self) -> int:
-        return self._map[self._base]
+        return self.words[self.word_at] & _COMMAND_MASK
 
     # -- the supervisor's side -------------------------------------------------------------------------
 
     @command.setter
     def command(self, command: int) -> None:
-        self._map[self._base] = command
+        self.words[self.word_at] = self.word & ~_COMMAND_MASK | command
+
+    def announce_news(self) -> None:
+        """There is something to look at between two tasks."""
+        self.words[self.word_at] = (self.word + _NEWS_STEP) & _WORD_MASK
 
     def clear(self) -> None:
         """Empty the slot of a dead child (or for the next one)."""
@@ -154,12 +176,15 @@ class Slot:
 
 
 class Scoreboard:
-    """All slots, in one anonymous shared mapping."""
+    """All slots, in one anonymous shared mapping: those of working children, then the control child's."""
 
     def __init__(self, slots: int) -> None:
-        self.slots = slots
+        self.child_slots = slots
+        self.control_slot = slots
+        slots += 1
         self._map = mmap.mmap(-1, slots * SLOT_BYTES)
-        self.finished = Finished(slots)
+        self.finished = Finished(self.child_slots)
+        self.revoked = Revoked()
         self._cache = [Slot(self._map, index) for index in range(slots)]
 
     def slot(self, index: int) -> Slot:
@@ -174,6 +199,11 @@ class Scoreboard:
                 return True
             at = self._map.find(task_id[:48], (index + 1) * SLOT_BYTES)
         return False
+
+
+def slot_id(task_id: str) -> str:
+    """An id as a slot shows it: its first 48 bytes."""
+    return _text(task_id.encode("utf-8", "replace")[:48])
 
 
 def _text(raw: bytes) -> str:

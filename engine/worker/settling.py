@@ -118,6 +118,14 @@ class Settler:
         try:
             self._store_safely(metas_of([job], self._hostname, self._extended))
         except CodecError as error:
+            name, task_id = clean(job.message.task), clean(job.message.id)
+            log.error(
+                "Task %s[%s] ran, but its result cannot be written, and FAILURE is stored instead: %s",
+                name,
+                task_id,
+                clean(str(error), 500),
+                extra={"task": name, "task_id": task_id, "state": "FAILURE"},
+            )
             job.outcome = failed_instead(job, error)
             try:
                 self._store_safely(metas_of([job], self._hostname, self._extended))

@@ -34,6 +34,7 @@ from typing import Any, NoReturn, Protocol
 
 from engine.worker import processes, signals
 from engine.worker.control import MAX_MESSAGE_BYTES, Channel
+from engine.worker.failure import failure_text
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
 
@@ -51,12 +52,16 @@ class Birth:
     options: WorkerOptions
 
 
+#: what a child is for
+WORK, CONTROL = "work", "control"
+
+
 class EntryPoints(Protocol):
     """What the worker needs of the rest of the program, passed in by its name (``engine.worker.entry``), so
     that neither supervisor nor template import it."""
 
-    def load(self, app_path: str) -> Any:
-        """Import the app and all its tasks."""
+    def load(self, app_path: str, options: WorkerOptions) -> Any:
+        """Import the app and all its tasks, and settle who logs."""
 
     def describe(self, app: Any, options: WorkerOptions) -> dict[str, Any]:
         """What the supervisor and the banner need to know of it."""
@@ -66,6 +71,9 @@ class EntryPoints(Protocol):
 
     def run_child(self, app: Any, birth: Birth) -> int:
         """A child's whole life; its exit code."""
+
+    def run_control_child(self, app: Any, birth: Birth) -> int:
+        """The same for the one that answers remote control."""
 
 
 def run_template(
@@ -101,7 +109,7 @@ class _Template:
         try:
             importlib.invalidate_caches()
             entry: EntryPoints = importlib.import_module(entry_module)
-            app = entry.load(self._app_path)
+            app = entry.load(self._app_path, self._options)
             entry.announce(app, "worker_init", self._options)
             info = entry.describe(app, self._options)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
@@ -148,7 +156,8 @@ class _Template:
             scoreboard=self._scoreboard,
             options=self._options,
         )
-        return entry.run_child(app, birth)
+        run = entry.run_control_child if message["role"] == CONTROL else entry.run_child
+        return run(app, birth)
 
 
 def _fork_twice(body: Callable[[], int]) -> int:
@@ -191,13 +200,6 @@ def _leave(code: int) -> NoReturn:
     with contextlib.suppress(Exception):
         sys.stderr.flush()
     os._exit(code)
-
-
-def failure_text(error: BaseException) -> str:
-    """Why the app could not be loaded: the message alone for a wrong setting, else with the traceback."""
-    if any(kind.__name__ == "ConfigurationError" for kind in type(error).__mro__):
-        return str(error)
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))[-16_000:]
 
 
 def _fork_warnings(sockets_before: int) -> list[str]:

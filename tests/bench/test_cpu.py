@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from engine.bench.cpu import CpuMeter, cpu_s, find_broker, is_local, process_tree
+from engine.bench.cpu import CpuMeter, broker_address, cpu_s, find_broker, is_local, process_tree
 from tools.brokers import RabbitMQ, Redis
 
 _BURN = "import sys,time\nwhile time.process_time() < {s}: pass\nprint('burnt', flush=True)\nsys.stdin.read()"
@@ -90,6 +90,20 @@ def test_a_listening_process_is_found_by_its_port() -> None:
     assert found is not None
     assert found.pid == os.getpid()
     assert find_broker(f"redis://127.0.0.1:{port}/0") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("amqp://user:secret@host//", ("host", 5672)),
+        ("amqps://;amqp://other", ("localhost", 5671)),
+        ("rediss://host:7000/1", ("host", 7000)),
+        ("sqlite:///x.db", ("localhost", None)),
+        ("", ("", None)),
+    ],
+)
+def test_address_of_a_broker(url: str, expected: tuple[str, int | None]) -> None:
+    assert broker_address(url) == expected
 
 
 def test_no_process_for_a_file_or_another_machine() -> None:

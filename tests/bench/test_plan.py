@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine.bench.plan import Plan, check
+from engine.bench.plan import WORKLOADS, Plan, check
+from engine.bench.workloads import BY_NAME
 from engine.errors import ConfigurationError
 
 PLAN = Plan("amqp://localhost", folder="/tmp/x", queue="q", worker_args=("--prefetch", "1"), results=None)
@@ -33,3 +34,13 @@ def test_negative_figures_are_refused() -> None:
 def test_scaled_never_reaches_zero() -> None:
     assert PLAN.scaled(0.1).tasks == 1_000
     assert replace(PLAN, tasks=3).scaled(0.1).tasks == 1
+
+
+@pytest.mark.parametrize("name", ["scale", "idle_s"])
+def test_lengths_of_zero_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--{name.partition('_')[0]} must be above 0"):
+        check(replace(PLAN, **{name: 0.0}))
+
+
+def test_every_workload_that_can_be_asked_for_is_known() -> None:
+    assert {name for names in WORKLOADS.values() for name in names} == set(BY_NAME)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.bench.stats import Spread, percentile, spread
+from engine.bench.stats import QUANTILES, Spread, percentile, quantiles, spread
 
 figures = st.lists(st.floats(0.001, 1e9), min_size=1, max_size=200)
 
@@ -51,3 +51,12 @@ def test_percentile_refuses_nonsense() -> None:
         percentile([], 50)
     with pytest.raises(ValueError, match="within 0 and 100"):
         percentile([1.0], 101)
+
+
+def test_quantiles_rise_from_the_least_to_the_greatest() -> None:
+    values = [float(value) for value in range(1, 2_001)]
+    found = quantiles(values)
+    assert len(found) == len(QUANTILES)
+    assert (found[0], found[50], found[-2], found[-1]) == (1.0, 1_000.0, 1_998.0, 2_000.0)
+    assert found == sorted(found)
+    assert quantiles([]) == []

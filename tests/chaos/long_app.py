@@ -7,8 +7,10 @@ import os
 import time
 
 from engine import Engine
+from engine.transport import amqp_keepalive
 from tests.chaos.ledger import note
 
+amqp_keepalive.COVER_S = float(os.environ.get("LONG_COVER", amqp_keepalive.COVER_S))
 authority = os.environ.get("LONG_CAFILE")
 app = Engine(
     "long",

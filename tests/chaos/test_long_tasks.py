@@ -13,6 +13,7 @@ import pytest
 
 from engine import Engine
 from tests.worker.harness import Ledger, Worker, wait_for
+from tools.brokers import RabbitMQ
 
 LONG = bool(os.environ.get("CHAOS_LONG"))
 #: task, seconds, heartbeat or lease in seconds
@@ -60,4 +61,28 @@ def test_it_keeps_its_connection_and_runs_once(
     assert transport.queue_state(unique).ready == 0
     transport.delete_queue(unique)
     transport.close()
+    caller.close()
+
+
+@pytest.mark.amqp
+def test_over_tls_it_outlasts_the_heartbeats_made_ahead(
+    tmp_path: Path, unique: str, rabbitmq: RabbitMQ
+) -> None:
+    """They are made again in time, as long as Python gets to run."""
+    ledger = Ledger(tmp_path / "ledger")
+    environ = {
+        "LONG_BROKER": rabbitmq.amqps_url,
+        "LONG_CAFILE": rabbitmq.cafile,
+        "LONG_QUEUE": unique,
+        "LONG_BEAT": "2",
+        "LONG_COVER": "4",
+        "LONG_LEDGER": str(ledger.path),
+    }
+    caller = Engine("caller", broker=rabbitmq.url, task_default_queue=unique, set_as_current=False)
+    caller.send_task("long.sleep", (14,))
+    with Worker(tmp_path, environ, app="tests.chaos.long_app:app", concurrency=1) as worker:
+        wait_for(lambda: ledger.count("finish"), timeout=40, what="the task to end")
+        assert worker.stop() == 0
+        assert "connection" not in worker.log().lower(), worker.log()
+    assert ledger.count("start") == 1
     caller.close()

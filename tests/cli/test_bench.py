@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -14,7 +15,7 @@ FEW = ("--tasks", "200", "--warmup", "20", "--runs", "1", "--json")
 
 
 def bench(cwd: Path, *arguments: str) -> dict[str, Any]:
-    done = engine("bench", *arguments, *FEW, cwd=cwd, timeout=110)
+    done = engine("bench", *FEW, *arguments, cwd=cwd, timeout=110)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -24,13 +25,19 @@ def check(found: dict[str, Any], workloads: list[str], side: str = "engine") -> 
     rows = {row["workload"]: row for row in found["rows"] if row["side"] == side}
     assert sorted(rows) == sorted(workloads)
     for row in rows.values():
-        assert row["rate"]["median"] > 0
-        assert row["rate"]["low"] <= row["rate"]["median"] <= row["rate"]["high"]
+        assert len(row["each"]) == row["runs"] == 1
+        for key, value in row["each"][0].items():
+            assert 0 <= row[key]["low"] <= row[key]["median"] == value <= row[key]["high"]
     return rows
 
 
 def test_all_workloads_on_the_embedded_broker(tmp_path: Path) -> None:
-    rows = check(bench(tmp_path, "all"), ["codec", "publish", "publish-many", "consume", "roundtrip"])
+    found = bench(tmp_path, "all")
+    rows = check(found, ["codec", "publish", "publish-many", "consume", "roundtrip", "start"])
+    assert all(row["rate"]["median"] > 0 for name, row in rows.items() if name != "start")
+    assert 10 < rows["start"]["start_ms"]["median"] < 60_000
+    assert len(rows["roundtrip"]["quantiles_ms"]) > 100
+    assert {"engine", "Python", "apsw", "SQLite"} <= set(found["versions"])
     assert 0 < rows["consume"]["worker_us"]["median"] < 100_000
     assert 0 < rows["publish"]["publisher_us"]["median"] < 100_000
     assert rows["roundtrip"]["p50_ms"]["median"] <= rows["roundtrip"]["p99_ms"]["median"]
@@ -48,14 +55,103 @@ def test_consume_on_rabbitmq(tmp_path: Path, rabbitmq: RabbitMQ, queue_type: str
     assert "bench-" not in rabbitmq.ctl("list_queues", "name")
 
 
+@pytest.mark.amqp
+def test_sharing_is_measured_beside_the_ideal(tmp_path: Path, rabbitmq: RabbitMQ) -> None:
+    options = ("--broker", rabbitmq.url, "-c", "4", "--scale", "0.05", "--against", "dramatiq")
+    rows = check(bench(tmp_path, "sharing-d", *options), ["sharing-d"])
+    found = rows["sharing-d"]
+    assert found["tasks"] == 21
+    assert found["ideal_s"]["median"] == pytest.approx(0.25)
+    assert found["makespan_s"]["median"] >= 0.25
+    assert found["short_s"]["median"] <= found["makespan_s"]["median"]
+    assert found["over_ideal"]["median"] == pytest.approx(found["makespan_s"]["median"] / 0.25, rel=0.01)
+
+
+def test_all_of_sharing_on_the_embedded_broker(tmp_path: Path) -> None:
+    names = [f"sharing-{letter}" for letter in "abcde"]
+    rows = check(bench(tmp_path, "sharing", "-c", "4", "--scale", "0.01"), names)
+    assert all(row["over_ideal"]["median"] > 0.99 for row in rows.values())
+
+
 @pytest.mark.redis
+def test_idle_processes_are_weighed(tmp_path: Path, redis_server: Redis) -> None:
+    options = ("--broker", redis_server.url, "-c", "2", "--idle", "0.5", "--against", "huey")
+    found = bench(tmp_path, "idle", *options)
+    for side in ("engine", "huey"):
+        row = check(found, ["idle"], side)["idle"]
+        assert 10 < row["pss_mib"]["median"] < 1_000
+        assert row["processes"]["median"] >= 3
+        assert row["connections"]["median"] >= 2
+        assert row["idle_cpu"]["median"] < 100
+
+
+def test_growth_counts_the_same_tasks_at_any_depth(tmp_path: Path) -> None:
+    rows = check(bench(tmp_path, "growth-10k"), ["growth-10k"])
+    assert rows["growth-10k"]["tasks"] == 4_900
+    assert rows["growth-10k"]["worker_us"]["median"] > 0
+
+
+RIVALS = [
+    pytest.param("rabbitmq", "celery,dramatiq,raw", marks=pytest.mark.amqp),
+    pytest.param("redis_server", "dramatiq,huey,raw", marks=pytest.mark.redis),
+    pytest.param(None, "huey,raw"),
+]
+
+
 @pytest.mark.interop
-def test_against_celery(tmp_path: Path, redis_server: Redis) -> None:
-    found = bench(tmp_path, "consume", "--broker", redis_server.url, "--against", "celery")
+@pytest.mark.parametrize(("broker", "rivals"), RIVALS)
+def test_against_rivals(
+    tmp_path: Path, request: pytest.FixtureRequest, broker: str | None, rivals: str
+) -> None:
+    server = request.getfixturevalue(broker) if broker else None
+    options = ("--broker", server.url) if server else ()
+    first, _, others = rivals.partition(",")
+    found = bench(tmp_path, "consume", *options, "--tasks", "1000", "--against", first, "--against", others)
     check(found, ["consume"])
-    check(found, ["consume"], "celery")
-    assert {change["figure"] for change in found["against"]} >= {"rate", "worker_us"}
+    for rival in rivals.split(","):
+        check(found, ["consume"], rival)
+        figures = {change["figure"] for change in found["against"] if change["rival"] == rival}
+        assert figures >= {"rate", "worker_us"}
     assert "guest:guest" not in json.dumps(found)
+    if isinstance(server, RabbitMQ):
+        assert "bench-" not in server.ctl("list_queues", "name")
+    elif isinstance(server, Redis):
+        assert b"bench-" not in b" ".join(keys_of(server))
+
+
+def keys_of(server: Redis) -> list[bytes]:
+    import redis
+
+    with redis.Redis.from_url(server.url) as client:
+        keys: list[bytes] = client.keys("*")
+    return keys
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("workload", "broker", "rivals"),
+    [
+        pytest.param("roundtrip", "rabbitmq", "dramatiq,raw", marks=pytest.mark.amqp),
+        pytest.param("roundtrip", "redis_server", "huey,raw", marks=pytest.mark.redis),
+        pytest.param("publish", "rabbitmq", "celery,dramatiq,raw", marks=pytest.mark.amqp),
+        pytest.param("publish", "redis_server", "dramatiq,huey,raw", marks=pytest.mark.redis),
+        ("publish-many", None, "huey,raw"),
+        pytest.param("codec", "redis_server", "celery,dramatiq,huey,raw", marks=pytest.mark.redis),
+    ],
+)
+def test_rivals_in_the_other_workloads(
+    tmp_path: Path, request: pytest.FixtureRequest, workload: str, broker: str | None, rivals: str
+) -> None:
+    options = ("--broker", request.getfixturevalue(broker).url) if broker else ()
+    found = bench(tmp_path, workload, *options, "--tasks", "100", "--warmup", "5", "--against", rivals)
+    for rival in rivals.split(","):
+        check(found, [] if (rival, workload) == ("raw", "codec") else [workload], rival)
+
+
+def test_a_rival_nobody_knows_is_refused(tmp_path: Path) -> None:
+    done = engine("bench", "codec", "--against", "celery,sidekiq", *FEW, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'sidekiq' is not one of celery, dramatiq, huey, raw" in done.stderr
 
 
 @pytest.mark.redis
@@ -76,6 +172,21 @@ def test_saved_figures_are_compared(tmp_path: Path) -> None:
     done = engine("bench", "codec", *FEW, "--compare", str(saved), "--fail-over", "50", cwd=tmp_path)
     assert done.returncode == 1
     assert "codec, engine: rate is 0.00 times as good" in done.stderr
+
+
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "bench.svg"
+    bench(tmp_path, "roundtrip", "--plot", str(picture))
+    root = ElementTree.parse(picture).getroot()
+    shown = [text.text or "" for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Latency on an idle system" in shown
+    assert any(text.startswith("SQLite 3.") for text in shown)
+
+
+def test_a_place_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:
+    done = engine("bench", "codec", "--plot", str(tmp_path / "none" / "bench.svg"), *FEW, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is not a folder that can be written to" in done.stderr
 
 
 def test_the_table_says_what_was_measured(tmp_path: Path) -> None:

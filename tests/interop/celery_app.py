@@ -1,6 +1,7 @@
 """A plain Celery app for a real Celery worker; imports Celery alone, never engine."""
 
 import os
+import time
 
 from celery import Celery
 
@@ -21,6 +22,12 @@ def add(*numbers):
 @app.task(name="interop.echo")
 def echo(*args, **kwargs):
     return {"args": list(args), "kwargs": kwargs}
+
+
+@app.task(name="interop.sleep")
+def sleep(seconds):
+    time.sleep(seconds)
+    return "slept"
 
 
 @app.task(name="interop.length")

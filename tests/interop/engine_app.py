@@ -27,6 +27,12 @@ def echo(*args, **kwargs):
     return {"args": list(args), "kwargs": kwargs}
 
 
+@app.task(name="interop.sleep")
+def sleep(seconds):
+    time.sleep(seconds)
+    return "slept"
+
+
 @app.task(name="interop.length")
 def length(text):
     return len(text)

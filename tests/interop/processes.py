@@ -57,21 +57,27 @@ def program(
 
 @contextlib.contextmanager
 def engine_worker(
-    app: str, log: Path, queue: str, environment: Mapping[str, str], concurrency: int = 2
+    app: str,
+    log: Path,
+    queue: str,
+    environment: Mapping[str, str],
+    concurrency: int = 2,
+    hostname: str = "engine@%h",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """``engine run`` on one queue."""
     command = [sys.executable, "-m", "engine", "run", app, "-c", str(concurrency), "-Q", queue]
+    command += ["-n", hostname]
     with program(command, log, "ready", environment) as process:
         yield process
 
 
 @contextlib.contextmanager
 def celery_worker(
-    python: str, app: str, log: Path, queue: str, environment: Mapping[str, str]
+    python: str, app: str, log: Path, queue: str, environment: Mapping[str, str], mingle: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A real ``celery worker`` of the interpreter given, on one queue, sending events."""
     command = [python, "-m", "celery", "-A", app, "worker", "-c", "2", "-Q", queue, "-E", "-l", "info"]
-    command += ["--without-gossip", "--without-mingle"]
+    command += ["--without-gossip"] if mingle else ["--without-gossip", "--without-mingle"]
     # a warm stop of Celery takes its time: it may be killed, nothing of ours hangs on it
     with program(command, log, " ready.", {**environment, "C_FORCE_ROOT": "1"}) as process:
         yield process

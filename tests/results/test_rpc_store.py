@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import celery
 import pytest
 
 from engine.codec import Message
-from engine.errors import ConnectionFailed
+from engine.errors import ConnectionFailed, ContentDisallowed
 from engine.results.base import ResultMeta
 from engine.results.rpc import RpcStore
 from engine.transport import Transport, open_transport
@@ -66,6 +67,30 @@ def test_from_worker_to_client(broker: Broker) -> None:
     assert client.get_many(["t1", "t2"]) == {"t1": meta}
     client.forget("t1")
     assert client.get("t1") is None
+
+
+def test_a_reply_of_another_type_is_refused_to_who_asks(broker: Broker) -> None:
+    strict, trusting = (
+        broker.store(f"{broker.unique}-a"),
+        broker.store(f"{broker.unique}-b", accept=["pickle"]),
+    )
+    publisher = broker.open()
+    for store in (strict, trusting):
+        store.prepare("t")
+        body = pickle.dumps(ResultMeta("t", "SUCCESS", {1, 2}).to_wire())
+        kind = "application/x-python-serialize"
+        reply = Message(
+            body, content_type=kind, content_encoding="binary", routing_key=store.oid, correlation_id="t"
+        )
+        assert publisher.publish([reply], mandatory=False) == [None]
+    publisher.close()
+    with pytest.raises(ContentDisallowed, match="pickle"):
+        strict.wait("t", 10)
+    with pytest.raises(ContentDisallowed):
+        strict.get("t")
+    meta = trusting.wait("t", 10)
+    assert meta is not None
+    assert meta.result == {1, 2}
 
 
 def test_waiting_is_ended_by_the_reply(broker: Broker) -> None:

@@ -247,6 +247,24 @@ def test_prefetch_is_shared_between_queues(rabbitmq: RabbitMQ, transport: AmqpTr
         transport.delete_queue(name)
 
 
+def test_another_prefetch_keeps_an_auto_delete_queue_and_what_waits_in_it(
+    transport: AmqpTransport, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"{unique}-auto"
+    transport.declare(QueueSpec(name, auto_delete=True))
+    assert transport.publish([text(f"{number}", name) for number in range(6)]) == [None] * 6
+    with caplog.at_level(logging.WARNING, logger="engine"):
+        transport.consume([name], 1)
+        held = take(transport, 1)
+        transport.consume([name], 3)
+        held += take(transport, 3)
+        transport.consume([name], 2)
+        transport.ack(held)
+        held += take(transport, 2)
+    assert [delivery.body for delivery in held] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert caplog.text == ""
+
+
 def test_a_wake_fd_that_closed_is_no_endless_wait(transport: AmqpTransport, unique: str) -> None:
     """The supervisor's end of the pipe is gone: that is a wake, too."""
     reading, writing = os.pipe()

@@ -240,3 +240,15 @@ def test_a_queue_name_may_be_any_text(desk: Desk) -> None:
     [third] = take(transport, 1)
     assert third.queue == queue
     transport.ack([third])
+
+
+def test_a_binding_made_just_now_is_found(desk: Desk) -> None:
+    """What is believed of an exchange may be older than the binding that a message is for."""
+    exchange = ExchangeSpec(f"{desk.unique}-direct", "direct")
+    first = desk.queue("-1", bindings=(BindingSpec(exchange, "first"),))
+    publisher = desk.open()
+    assert publisher.publish([Message(b"1", exchange=exchange.name, routing_key="first")]) == [None]
+    second = desk.queue("-2", transport=desk.open(), bindings=(BindingSpec(exchange, "second"),))
+    assert publisher.publish([Message(b"2", exchange=exchange.name, routing_key="second")]) == [None]
+    assert publisher.queue_state(first).ready == publisher.queue_state(second).ready == 1
+    desk.raw.hdel("engine.exchanges", exchange.name)

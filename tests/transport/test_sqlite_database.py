@@ -52,6 +52,20 @@ def test_no_database_at_all(tmp_path: Path) -> None:
         Database(tmp_path / "engine.db")
 
 
+def test_a_damaged_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    database = Database(path)
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[100:] = b"\xa5" * (len(content) - 100)
+    path.write_bytes(content)
+    with pytest.raises(ConnectionFailed, match=r"b\.db is damaged.*malformed.*keep a copy"):
+        Database(path)
+    path.write_bytes(b"no database, but long enough to be one: " * 200)
+    with pytest.raises(ConnectionFailed, match=r"b\.db is damaged.*not a database"):
+        Database(path)
+
+
 def test_many_open_a_new_file_at_once(tmp_path: Path) -> None:
     def open_it() -> None:
         with opened(tmp_path / "engine.db") as transport:

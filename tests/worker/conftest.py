@@ -39,6 +39,7 @@ class Place:
             broker=self.broker,
             backend=self.backend,
             task_default_queue=self.queue,
+            control_exchange=self.queue,  # a broadcast of one test is not heard in another
             set_as_current=False,
         )
 

@@ -135,6 +135,11 @@ class Worker:
         """The children proper (not the template)."""
         return [child for child in self._descendants() if _name(child).startswith("engine-child")]
 
+    def template(self) -> list[psutil.Process]:
+        """The process that forks the children."""
+        others = ("engine-child", "engine-control")
+        return [child for child in self._descendants() if not _name(child).startswith(others)]
+
     def descendants_alive(self) -> list[psutil.Process]:
         """Every process that was ever seen below the worker and still lives."""
         self._descendants()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
 from engine import signals
 from engine.app import Engine
 from engine.errors import Ignore, Reject, SoftTimeLimitExceeded
+from engine.results.base import ResultMeta
 from engine.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
 
 app = Engine(
@@ -21,6 +25,9 @@ app = Engine(
     worker_unknown_task_grace=float(os.environ.get("SAMPLE_GRACE", "0")),
     broker_heartbeat=10,
     broker_lease=6,
+    worker_enable_remote_control=os.environ.get("SAMPLE_REMOTE", "1") == "1",
+    worker_state_db=os.environ.get("SAMPLE_STATE"),
+    control_exchange=os.environ.get("SAMPLE_CONTROL", os.environ["SAMPLE_QUEUE"]),
 )
 
 
@@ -53,6 +60,30 @@ def early(key: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(acks_late=False)
+def early_sleep(key: Any) -> None:
+    note("start", key)
+    time.sleep(60)
+
+
+@app.task
+def start_program(key: Any) -> None:
+    """A program that says when it is told to end."""
+    ledger = os.environ["SAMPLE_LEDGER"]
+    script = (
+        f"trap 'echo {key}-ended >> {ledger}; exit' TERM; echo {key}-runs >> {ledger}; "
+        "while true; do sleep 0.05; done"
+    )
+    subprocess.run(["/bin/sh", "-c", script], check=False)
+
+
+@app.task(acks_late=False)
+def early_work(key: Any, seconds: float) -> None:
+    note("start", key)
+    time.sleep(seconds)
+    note("finish", key)
+
+
 @app.task
 def die(key: Any) -> None:
     """A poison task: it kills its child each time."""
@@ -60,10 +91,83 @@ def die(key: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(bind=True)
+def succeed_and_die(self: Any, key: Any) -> None:
+    """Its result is stored, its message not acknowledged."""
+    note("start", key)
+    app.results.store([ResultMeta(self.request.id, "SUCCESS", key)])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task(reject_on_worker_lost=False)
 def die_once(key: Any) -> None:
     note("start", key)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task
+def speak(*lines: str, end: str = "\n") -> None:
+    """Prints them, and says the same to standard error."""
+    print(*lines, end=end)
+    sys.stderr.write("".join(f"! {line}\n" for line in lines))
+    if end == "\n":
+        sys.stdout.buffer.write(b"in bytes \xc3\xa9\n")
+
+
+@app.task
+def speak_through_logging(text: str) -> None:
+    """A handler made in the task is bound to the redirected stream: its lines come back to it."""
+    logger = logging.getLogger("sample.noisy")
+    logger.addHandler(logging.StreamHandler())
+    logging.getLogger().addHandler(logging.StreamHandler())
+    logger.warning("%s", text)
+    print(text)
+    sys.stdout.flush()
+    note("stdout", sys.stdout.fileno(), sys.stdout.isatty(), sys.stdout.encoding)
+
+
+@app.task
+def fork_and_speak(text: str) -> None:
+    """The forked process has no part in the line that was begun here."""
+    print("begun", end=" ")
+    pid = os.fork()
+    if pid == 0:
+        print(text)
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print("and ended")
+
+
+@app.task
+def exits(code: int) -> None:
+    """Ends its process, as no task should."""
+    note("start", "exits", code)
+    os._exit(code)
+
+
+@app.task
+def closes(first: int, files: int) -> None:
+    """Closes what a daemon closes; and opens as many files, which get the numbers."""
+    note("start", "closes", first)
+    os.closerange(first, 1000)
+    for _ in range(files):
+        os.open(os.devnull, os.O_RDWR)
+
+
+@app.task
+def forks(how: str) -> list[int]:
+    """Its fork comes back out of the task; the task tells the fork's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        if how == "exit":
+            sys.exit(7)
+        if how == "raise":
+            raise ValueError("in the fork")
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        return []
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
 
 
 @app.task
@@ -80,6 +184,12 @@ def unwritable() -> object:
 def told(seconds: float) -> str:
     time.sleep(seconds)
     return "done"
+
+
+@app.task(ignore_result=True, track_started=True)
+def silent(key: Any) -> Any:
+    note("finish", key)
+    return key
 
 
 @app.task(acks_on_failure_or_timeout=False)
@@ -185,6 +295,12 @@ def watched(self: Any, fails: bool) -> int:
 for _name in ("task_prerun", "task_postrun", "task_success", "task_failure", "task_retry"):
     getattr(signals, _name).connect(_task_signalled(_name), weak=False)
 
+
+def _on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_named: Any) -> None:
+    note("revoked", request.id, terminated, signum, expired)
+
+
+signals.task_revoked.connect(_on_revoked, weak=False)
 worker_init.connect(_signalled("worker_init"), weak=False)
 worker_process_init.connect(_signalled("worker_process_init"), weak=False)
 worker_ready.connect(_signalled("worker_ready"), weak=False)

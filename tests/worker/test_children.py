@@ -36,6 +36,13 @@ def test_a_recycled_child_is_replaced_before_it_ends() -> None:
     assert children.spawning(3.0).slot == 0, "freed slots are used again"
 
 
+def test_exit_code_0_at_work_is_a_crash() -> None:
+    children = ready_children(2)
+    assert children.died(0, 0, 1.0, at_work=True)[1] is Death.CRASH
+    assert children.died(1, 0, 1.0, at_work=True)[1] is Death.CRASH
+    assert children.plan(1.0).spawn == 0, "the second one in a row makes the next wait"
+
+
 def test_the_first_crash_is_answered_at_once_then_ever_later() -> None:
     children = ready_children(1)
     waits = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.worker.conftest import Place
 from tests.worker.harness import wait_for
@@ -68,7 +70,49 @@ def test_a_worker_without_its_broker_can_be_stopped(server: Any, tmp_path: Path,
     assert worker.descendants_alive() == []
 
 
+def test_a_worker_gives_up_after_so_many_retries(server: Any, tmp_path: Path, unique: str) -> None:
+    place = _place(server, tmp_path, unique)
+    place.environ["ENGINE_BROKER_CONNECTION_MAX_RETRIES"] = "3"
+    with place.worker() as worker:
+        place.send("add", 1, 1).get(timeout=20)
+        place.app.close()
+        server.kill()
+        assert worker.wait(30) == 1, "lost"
+    assert "stopping: no connection to the broker after 3 retries" in worker.log()
+    assert worker.descendants_alive() == []
+    with place.worker(expects_ready=False) as worker:
+        assert worker.wait(30) == 1, "not there at the start"
+    assert "no connection to the broker after 3 retries" in worker.log()
+
+
+def test_a_worker_that_is_not_to_connect_again_ends(server: Any, tmp_path: Path, unique: str) -> None:
+    place = _place(server, tmp_path, unique)
+    place.environ["ENGINE_BROKER_CONNECTION_RETRY"] = "false"
+    with place.worker() as worker:
+        place.send("add", 1, 1).get(timeout=20)
+        place.app.close()
+        server.kill()
+        assert worker.wait(30) == 1
+    assert "stopping: no connection to the broker, and broker_connection_retry" in worker.log()
+    assert worker.descendants_alive() == []
+
+
 @pytest.mark.amqp
+def test_a_damaged_file_is_told_once_and_the_worker_can_be_stopped(tmp_path: Path, unique: str) -> None:
+    place = Place(f"sqlite:///{tmp_path}/broker.db", None, unique, tmp_path)
+    place.send_many("work", range(3000))
+    place.app.close()
+    with (tmp_path / "broker.db").open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(os.urandom(200 * 4096))
+    worker = place.worker(concurrency=2, expects_ready=False)
+    with worker:
+        wait_for(lambda: "is damaged" in worker.log(), what="the error")
+        assert worker.stop(timeout=10) == 0
+    assert "keep a copy" in worker.log()
+    assert worker.log().count("\n") < 60, worker.log()
+
+
 def test_connections_closed_by_the_broker_while_a_task_runs(tmp_path: Path, unique: str) -> None:
     """The task finishes, its result is stored, and its second delivery is not run."""
     rabbitmq = RabbitMQ(tmp_path / "server")  # its own: all connections are closed
@@ -111,3 +155,47 @@ def test_result_store_away(rabbitmq: RabbitMQ, tmp_path: Path, unique: str) -> N
     finally:
         place.close()
         store.stop()
+
+
+def test_results_and_broker_gone_together(tmp_path: Path, unique: str) -> None:
+    """Both in one Redis, for longer than a result is tried: the child waits for it."""
+    server = Redis(tmp_path / "server")
+    server.start()
+    place = Place(server.url, server.url, unique, tmp_path)
+    with place.worker(concurrency=1, prefetch=20) as worker:
+        place.send("work", "one", 1)
+        wait_for(lambda: place.ledger.count("start", "one"), what="the task to start")
+        server.kill()
+        wait_for(lambda: "could not be stored" in worker.log(), timeout=40, what="the store to be given up")
+        wait_for(lambda: "no connection to the broker" in worker.log(), what="the child to wait")
+        assert "died" not in worker.log()
+        server.start()
+        place.send("work", "two")
+        wait_for(lambda: place.ledger.finished()["two"], timeout=40, what="the next task")
+        assert worker.stop() == 0
+    place.close()
+    server.stop()
+
+
+def test_a_redis_that_refuses_to_write_is_waited_for(tmp_path: Path, unique: str) -> None:
+    """As one does whose disk is full (MISCONF), or that misses its replicas."""
+    server = Redis(tmp_path / "server")
+    server.start()
+    place = Place(server.url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
+    raw = redis.Redis.from_url(server.url)
+    with place.worker(concurrency=2) as worker:
+        place.send("work", "one", 1)
+        wait_for(lambda: place.ledger.count("start", "one"), what="the task to start")
+        raw.config_set("min-replicas-to-write", 1)
+        wait_for(lambda: place.ledger.finished()["one"], what="it to end")
+        wait_for(lambda: "NOREPLICAS" in worker.log(), what="the refusal")
+        raw.config_set("min-replicas-to-write", 0)
+        place.send("work", "two")
+        wait_for(lambda: place.ledger.finished()["two"], timeout=30, what="the next task")
+        wait_for(lambda: not raw.hlen("unacked"), timeout=5, what="the first to be acknowledged")
+        assert "died" not in worker.log()
+        assert worker.stop() == 0
+    assert place.ledger.finished()["one"] == 1, "its id is remembered"
+    raw.close()
+    place.close()
+    server.stop()

@@ -60,6 +60,25 @@ def test_end_of_file_after_the_last_message(ends: tuple[Channel, Channel]) -> No
     assert not right.send({"op": "hello?"})
 
 
+def test_last_words_are_read_even_when_sending_failed_first(ends: tuple[Channel, Channel]) -> None:
+    left, right = ends
+    left.send({"op": "failed", "text": "why"})
+    left.close()
+    assert not right.send({"op": "quit"})
+    assert right.eof
+    assert right.receive() == [{"op": "failed", "text": "why"}]
+    assert right.receive() == []
+
+
+def test_last_words_of_a_peer_that_did_not_listen_are_read(ends: tuple[Channel, Channel]) -> None:
+    left, right = ends
+    right.send({"op": "quit"})
+    left.send({"op": "failed", "text": "why"})
+    left.close()
+    assert right.receive() == [{"op": "failed", "text": "why"}]
+    assert right.eof
+
+
 def test_wait_returns_none_at_end_of_file(ends: tuple[Channel, Channel]) -> None:
     left, right = ends
     left.send({"op": "one"})

@@ -111,6 +111,13 @@ def test_finished_ids_are_remembered_by_all_and_forgotten_in_time() -> None:
     assert key_of("a", 0) not in again
     assert key_of("c", 0) in again
     assert key_of("x" * 60, 0) == b"", "too long to be remembered"
+    book.add(1, [key_of("a", 0), key_of("a", 1), key_of("ab", 0)])
+    book.forget(3, [key_of("c", 0), key_of("a", 1), key_of("never", 0), b""])
+    assert {key_of("a", 0), key_of("ab", 0)} <= book.snapshot(3)
+    assert not {key_of("c", 0), key_of("a", 1)} & book.snapshot(3)
+    book.forget_task(3, "a")
+    assert key_of("a", 0) not in book.snapshot(3)
+    assert key_of("ab", 0) in book.snapshot(3)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,8 @@ def test_a_result_that_cannot_be_written_is_a_failure(place: Place) -> None:
             bad.get(timeout=20)
         assert (before.get(timeout=20), after.get(timeout=20)) == (2, 4)
         assert worker.stop() == 0
+    assert worker.log().count("its result cannot be written") == 1
+    assert f"unwritable[{bad.id}] ran, but its result cannot be written" in worker.log()
     assert place.ready() == 0
 
 
@@ -177,6 +179,19 @@ def test_started_is_told_while_it_runs(place: Place) -> None:
         meta = wait_for(lambda: result.state == "STARTED" and result.info, what="STARTED")
         assert set(meta) == {"pid", "hostname"}
         assert result.get(timeout=20) == "done"
+
+
+def test_a_fork_that_comes_back_out_of_its_task_touches_nothing(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        results = {how: place.send("forks", how) for how in ("exit", "raise", "interrupt", "return")}
+        told = {how: result.get(timeout=20) for how, result in results.items()}
+        assert told == {"exit": [7], "raise": [1], "interrupt": [1], "return": [0]}
+        assert place.send("add", 2, 2).get(timeout=20) == 4
+        assert worker.stop() == 0
+    assert worker.log().count("succeeded in") == 5
+    assert "ValueError: in the fork" in worker.log()
+    assert "lost the connection" not in worker.log()
+    assert place.ready() == 0
 
 
 def test_a_chain_and_its_callbacks_go_on(place: Place) -> None:
@@ -262,3 +277,42 @@ def test_signals_of_the_app_come_once_where_they_belong(sqlite_place: Place) -> 
     pids = {line[2] for line in ledger.lines() if line[1] == "worker_process_init"}
     assert len(pids) == 2
     assert str(worker.pid) not in {line[2] for line in ledger.lines()}, "the supervisor runs no user code"
+
+
+def test_a_worker_reads_the_queue_of_its_own_name(place: Place) -> None:
+    """As Celery's clients address it: by exchange and routing key, or by the queue's name."""
+    place.environ["ENGINE_WORKER_DIRECT"] = "true"
+    own = f"{place.queue}@here"
+    with place.worker(concurrency=1, hostname=own) as worker:
+        assert f"queues   {place.queue}, {own}.dq2" in worker.log()
+        assert place.send("add", 1, 2, exchange="C.dq2", routing_key=own).get(timeout=20) == 3
+        assert place.send("whoami", queue=f"{own}.dq2").get(timeout=20)["queue"] == f"{own}.dq2"
+        assert place.send("whoami").get(timeout=20)["queue"] == place.queue
+    transport = place.app.open_transport()
+    transport.delete_queue(f"{own}.dq2")
+    transport.close()
+
+
+def test_json_is_refused_where_it_is_not_accepted(sqlite_place: Place) -> None:
+    sqlite_place.environ["ENGINE_ACCEPT_CONTENT"] = "pickle"
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "json")
+        wait_for(lambda: sqlite_place.ready(f"{sqlite_place.queue}.dead") == 1, what="the dead letter")
+        sqlite_place.send("work", "pickled", serializer="pickle")
+        wait_for(lambda: sqlite_place.ledger.finished()["pickled"], what="the task that is accepted")
+    assert "content type not accepted: the body is json" in worker.log()
+    assert not sqlite_place.ledger.finished()["json"]
+
+
+def test_a_call_overrules_the_tasks_ignore_result(place: Place) -> None:
+    with place.worker(concurrency=1) as worker:
+        asked = place.send("silent", 1, ignore_result=False)
+        assert asked.get(timeout=20) == 1
+        told = place.send("told", 0.1, ignore_result=True)
+        plain = place.send("silent", 2)
+        wait_for(lambda: place.ledger.finished()["2"], what="the last task")
+        assert worker.stop() == 0
+    store = place.app.results
+    assert store.get(plain.id) is None, "its own word holds"
+    assert store.get(told.id) is None, "not even that it started"
+    store.close()

@@ -30,6 +30,16 @@ def test_idle_workers_stop_at_once(place: Place) -> None:
     assert worker.descendants_alive() == []
 
 
+def test_second_term_changes_nothing(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "long", 1.5)
+        wait_for(lambda: sqlite_place.ledger.count("start", "long"), what="the task to start")
+        worker.send_signal(signal.SIGTERM)
+        wait_for(lambda: "warm stop" in worker.log(), what="the warm stop")
+        assert worker.stop(signal.SIGTERM) == 0
+    assert sqlite_place.ledger.finished()["long"] == 1
+
+
 def test_second_interrupt_is_a_cold_stop(place: Place) -> None:
     with place.worker(concurrency=1) as worker:
         place.send("work", "long", 60)
@@ -43,6 +53,33 @@ def test_second_interrupt_is_a_cold_stop(place: Place) -> None:
     assert not place.ledger.finished()
     with place.worker(concurrency=1):
         wait_for(lambda: place.ledger.count("start", "long") == 2, timeout=30, what="the task to run again")
+
+
+def test_a_soft_shutdown_lets_short_tasks_end(sqlite_place: Place) -> None:
+    sqlite_place.environ["ENGINE_WORKER_SOFT_SHUTDOWN_TIMEOUT"] = "3"
+    with sqlite_place.worker(concurrency=2) as worker:
+        sqlite_place.send("work", "short", 1)
+        sqlite_place.send("work", "long", 60)
+        wait_for(lambda: sqlite_place.ledger.count("start") == 2, what="both tasks to start")
+        began = time.monotonic()
+        assert worker.stop(signal.SIGQUIT) == 3
+        assert 2.5 < time.monotonic() - began < 10
+    assert sqlite_place.ledger.finished() == {"short": 1}
+    assert "running tasks have 3 s to end" in worker.log()
+
+
+def test_a_soft_shutdown_ends_with_the_last_task_or_at_the_next_signal(sqlite_place: Place) -> None:
+    sqlite_place.environ["ENGINE_WORKER_SOFT_SHUTDOWN_TIMEOUT"] = "60"
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "short", 1)
+        wait_for(lambda: sqlite_place.ledger.count("start"), what="the task to start")
+        assert worker.stop(signal.SIGQUIT, timeout=15) == 0
+    with sqlite_place.worker(concurrency=1) as worker:
+        sqlite_place.send("work", "long", 60)
+        wait_for(lambda: sqlite_place.ledger.count("start", "long"), what="the task to start")
+        worker.send_signal(signal.SIGQUIT)
+        wait_for(lambda: "running tasks have 60 s" in worker.log(), what="the soft shutdown")
+        assert worker.stop(signal.SIGINT, timeout=15) == 3
 
 
 def test_drain_deadline(sqlite_place: Place) -> None:

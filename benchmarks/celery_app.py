@@ -1,0 +1,15 @@
+"""The Celery app that the codec is compared with."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from benchmarks.operations import NAME
+
+app = Celery("bench", set_as_current=False, broker="memory://")
+app.finalize()
+
+
+@app.task(name=NAME)
+def add(*numbers: int) -> int:
+    return sum(numbers)

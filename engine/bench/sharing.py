@@ -1,0 +1,31 @@
+"""How evenly a side shares work among its processes: the makespan of five queues (`naps`), beside the ideal.
+
+A process that holds tasks back while its siblings are idle loses here. The queue is full before the worker
+starts; the clock runs from the first task's begin.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.bench.measuring import Run, Sample, fill, wait_for
+from engine.bench.naps import ideal_s, naps_of
+from engine.bench.tally import read_tallies
+from engine.bench.tasks import SHORT
+
+
+def sharing(run: Run) -> Sample:
+    """One scenario, drained once."""
+    plan, folder = run.plan, Path(run.plan.folder)
+    naps = naps_of(plan.workload, plan.scale)
+    fill(run, len(naps), "naps")
+    with run.worker() as worker:
+        done = wait_for(worker, folder, len(naps), run.tick)
+        worker.stop()
+    best_s, best_short_s = ideal_s(naps, plan.concurrency)
+    makespan_s = done.last_s - done.first_s
+    more = {"makespan_s": makespan_s, "ideal_s": best_s, "over_ideal": makespan_s / best_s}
+    if best_short_s:
+        short_s = read_tallies(folder / SHORT).last_s - done.first_s
+        more |= {"short_s": short_s, "short_over_ideal": short_s / best_short_s}
+    return Sample(tasks=len(naps), more=more)
