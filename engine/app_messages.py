@@ -315,6 +315,7 @@ def _eagerly(
     from engine.codec import json_decode
     from engine.serialization import dumps, loads
 
+    check_options(options, KNOWN_OPTIONS)
     serializer = options.get("serializer") or task.serializer or "json"
     kind, encoding, body = dumps([list(args), dict(kwargs)], serializer)
     args, kwargs = loads(body, kind, encoding, [kind], read_json=json_decode)

@@ -122,6 +122,8 @@ def _send(task: Any, request: Context, args: Any, kwargs: Any, call: dict[str, A
             request.outbox.extend(box.messages)
             return
         errors = [error for error in task.app.producer.publish_messages(box.messages) if error is not None]
+    except (TypeError, ConfigurationError):  # a wrong option of retry(): the task fails by it, and says so
+        raise
     except Exception as error:
         raise Reject(error, requeue=False) from error
     if errors:

@@ -151,6 +151,20 @@ def test_attributes_and_routes_are_checked_like_options(app: Engine) -> None:
         app.send_task("r")
 
 
+def test_wrong_options_fail_eager_calls_and_retries_too(app: Engine) -> None:
+    @app.task(bind=True, name="again")
+    def again(self: Any) -> None:
+        self.retry(coutdown=3)
+
+    again.delay()
+    ((_, outcome),) = run_all(app)
+    assert outcome.state == "FAILURE"
+    assert "did you mean 'countdown'" in str(outcome.result)
+    app.conf.task_always_eager = True
+    with pytest.raises(TypeError, match="did you mean 'countdown'"):
+        again.apply_async(coutdown=3)
+
+
 def test_a_misspelled_attribute_is_told_and_others_are_the_users_own(app: Engine) -> None:
     with pytest.warns(UserWarning, match=r"no attribute 'max_retrys': did you mean 'max_retries'") as told:
         app.task(name="m", max_retrys=3)(lambda: None)

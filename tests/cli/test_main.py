@@ -132,9 +132,10 @@ def test_a_task_is_no_app(shop: Path) -> None:
         assert done.stderr == (
             f"engine: '{word}' is a task, not an app: name the app, then the task, e.g. shop:app shop.add\n"
         )
-    done = engine("queues", ".", cwd=shop)
-    assert done.returncode == 2
-    assert done.stderr.startswith("engine: '.' is not a module's name")
+    for word, told in ((".", "'.' is a folder"), (".shop", "'.shop' is not a module's name")):
+        done = engine("queues", word, cwd=shop)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"engine: {told}")
 
 
 def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path) -> None:
