@@ -44,7 +44,7 @@ from engine.model import BindingSpec, ExchangeSpec, QueueSpec, QueueState
 from engine.transport.base import Capabilities, Transport, TransportOptions
 from engine.transport.embedded import too_large
 from engine.transport.kombu_messages import delivery_of, due_at_of, prepared
-from engine.transport.url import UNQUOTED, mask_url
+from engine.transport.url import UNQUOTED, BrokerURL, mask_url
 
 #: An idle consumer asks this often, less often the longer nothing comes.
 _FIRST_POLL_S = 0.02
@@ -101,11 +101,11 @@ class KombuTransport(Transport):
                 f"kombu cannot speak {mask_url(self._kombu_url)!r}: {error}; install what it needs for that, "
                 f"e.g. pip install 'kombu[{scheme}]'"
             ) from error
-        except ValueError as error:  # urllib's words for a port hold a piece of the password
-            raise ConfigurationError(
-                f"kombu cannot read {mask_url(self._kombu_url)!r} as a URL; {UNQUOTED}"
-            ) from (None if "ort" in str(error) else error)
         except Exception as error:  # each of kombu's transports has errors of its own
+            if isinstance(error, ValueError) and _unreadable(self._kombu_url):
+                raise ConfigurationError(
+                    f"kombu cannot read {mask_url(self._kombu_url)!r} as a URL; {UNQUOTED}"
+                ) from None  # the words of the error hold a piece of the password
             kind = AccessRefused if "refused" in type(error).__name__.lower() else ConnectionFailed
             raise kind(f"cannot connect to {mask_url(self._kombu_url)}: {mask_text(str(error))}") from error
         self._connection = connection
@@ -385,6 +385,14 @@ class KombuTransport(Transport):
         self._check_owner()
         mine = [delivery.tag for delivery in deliveries if delivery.epoch == self.epoch]
         return [self._unsettled.pop(tag).context for tag in mine if tag in self._unsettled]
+
+
+def _unreadable(url: str) -> bool:
+    try:
+        BrokerURL.parse(url)
+    except ConfigurationError:
+        return True
+    return False
 
 
 def _channel_error(error: Exception, what: str) -> TransportError:
