@@ -24,6 +24,7 @@ from engine.errors import ConnectionFailed, ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec, QueueState
 from engine.transport import amqp_keepalive
 from engine.transport import amqp_methods as methods
+from engine.transport.amqp_confirms import PENDING
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_consume import Consumer
 from engine.transport.amqp_declare import CONTROL, Declarer, count_of, queue_state
@@ -214,14 +215,10 @@ class AmqpTransport(Transport):
         self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
     ) -> Exception | None:
         publisher = self._publisher
-        if (
-            publisher is not None
-            and not confirm
-            and not self._guarded
-            and self._pid == os.getpid()
-            and publisher.hand_over(message, mandatory, timeout)
-        ):
-            return None
+        if publisher is not None and not self._guarded and self._pid == os.getpid():
+            outcome = publisher.publish_one(message, confirm, mandatory, timeout)
+            if outcome is not PENDING:
+                return outcome
         return self.publish((message,), confirm=confirm, mandatory=mandatory, timeout=timeout)[0]
 
     # -- consume -------------------------------------------------------------------------------------------

@@ -53,13 +53,13 @@ class Publisher:
         self._buckets: set[str] = set()
         self._targets: set[str] = set()
         self._deadline_mono_s = 0.0
+        self._largest_alone = min(CHUNK_BYTES, options.max_message_size)
 
     def publish(
         self, messages: Sequence[Message], *, confirm: bool, mandatory: bool, timeout_s: float | None
     ) -> list[Exception | None]:
         """One outcome each. Raises ConnectionLost when nothing was sent."""
-        wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
-        self._deadline_mono_s = time.monotonic() + wait_s
+        self._set_deadline(timeout_s)
         outcomes: list[Exception | None] = [PENDING] * len(messages)
         wire = list(messages)
         limit = self._options.max_message_size
@@ -98,29 +98,58 @@ class Publisher:
             todo = todo[sent:]
             self._log_refused()
 
-    def hand_over(self, message: Message, mandatory: bool, timeout_s: float | None) -> bool:
-        """Write one message where nothing has to be waited for first: an alarm, a delay, unsent bytes. False
-        where something has; then nothing was written. Raises ConnectionLost."""
+    # -- one alone -----------------------------------------------------------------------------------------
+
+    def publish_one(
+        self, message: Message, confirm: bool, mandatory: bool, timeout_s: float | None
+    ) -> Exception | None:
+        """Its outcome; `PENDING` where something has to be waited for or looked at first (an alarm, a delay,
+        unsent bytes, a channel to be opened): then nothing was written. Raises ConnectionLost."""
         connection = self.connection
         protocol = connection.protocol
+        number = CONFIRMED if confirm else UNCONFIRMED
+        channel = protocol.channels.get(number)
         if (
-            not connection.idle_for_writing(READ_AT_LEAST_EVERY_S)
-            or UNCONFIRMED not in protocol.channels
+            channel is None
             or protocol.blocked is not None
             or message.due_at is not None
-            or len(message.body) > CHUNK_BYTES
+            or len(message.body) > self._largest_alone
+            or not connection.idle_for_writing(READ_AT_LEAST_EVERY_S)
         ):
-            return False
+            return PENDING
+        if confirm:
+            return self._confirm_one(channel, Batch((message,)), mandatory, timeout_s)
         try:
-            frames = encode_publish((message,), UNCONFIRMED, protocol.frame_max, mandatory)
-        except EncodeError:
-            return False
-        protocol.send(frames)
+            protocol.send(encode_publish((message,), number, protocol.frame_max, mandatory))
+        except EncodeError as error:
+            return error
         if not connection.flush():  # the socket is full: until it has all of it
-            wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
-            self._deadline_mono_s = time.monotonic() + wait_s
-            self._wait(lambda: connection.drained or UNCONFIRMED not in protocol.channels)
-        return True
+            self._set_deadline(timeout_s)
+            self._wait(lambda: connection.drained or channel.closed is not None)
+        return None
+
+    def _confirm_one(
+        self, channel: Channel, batch: Batch, mandatory: bool, timeout_s: float | None
+    ) -> Exception | None:
+        connection = self.connection
+        try:
+            connection.protocol.publish(CONFIRMED, batch, 0, 1, mandatory=mandatory)
+        except EncodeError as error:
+            return error
+        self._set_deadline(timeout_s)
+        try:
+            connection.flush()
+            self._wait(lambda: batch.pending == 0 or channel.closed is not None)
+        except ConnectionLost as error:
+            return _unknown(error)
+        if batch.pending and channel.closed is not None:
+            return _refused(channel.closed, batch.messages[0])
+        self._settle_late(CONFIRMED, batch, 1)
+        return batch.outcomes[0]
+
+    def _set_deadline(self, timeout_s: float | None) -> None:
+        wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
+        self._deadline_mono_s = time.monotonic() + wait_s
 
     # -- confirmed -----------------------------------------------------------------------------------------
 
@@ -169,8 +198,8 @@ class Publisher:
         except ConnectionLost as error:
             if sent == 0:
                 raise
-            text = f"{error}: whether the message arrived is not known. Publish it again with the same id"
-            batch.settle_rest(lambda message: PublishUnknown(text))
+            unknown = _unknown(error)
+            batch.settle_rest(lambda message: unknown)
             return None, sent
         if channel.closed is None:
             self._settle_late(number, batch, sent)
@@ -264,6 +293,12 @@ def _chunk_end(messages: Sequence[Message], start: int, chunk: int) -> int:
         if size > CHUNK_BYTES:
             return index + 1
     return stop
+
+
+def _unknown(error: Exception) -> PublishUnknown:
+    return PublishUnknown(
+        f"{error}: whether the message arrived is not known. Publish it again with the same id"
+    )
 
 
 def _refused(closed: ChannelClosed, message: Message) -> Exception:

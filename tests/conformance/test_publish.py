@@ -155,3 +155,12 @@ def test_one_alone_has_its_outcome(backend: Backend, queue: QueueSpec) -> None:
     assert isinstance(small.publish_one(text("d" * 1001, queue.name), False, True, 30.0), MessageTooLarge)
     assert small.publish_one(text("f", queue.name), False, True, 30.0) is None
     wait_ready(small, queue.name, 2)
+
+
+def test_one_too_large_is_refused_on_a_warm_connection(backend: Backend, queue: QueueSpec) -> None:
+    small = backend.open(max_message_size=1000)
+    for confirm in (True, False, True, False):
+        assert small.publish_one(text("a", queue.name), confirm, True, 30.0) is None
+        outcome = small.publish_one(text("b" * 1001, queue.name), confirm, True, 30.0)
+        assert isinstance(outcome, MessageTooLarge)
+    wait_ready(small, queue.name, 4)

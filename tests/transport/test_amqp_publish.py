@@ -207,3 +207,33 @@ def test_one_that_cannot_be_encoded(transport: AmqpTransport, unique: str) -> No
     for confirm in (True, False):
         bad = text("x", unique, headers={"object": object()})
         assert isinstance(transport.publish_one(bad, confirm, True, 5.0), EncodeError)
+
+
+def test_one_alone_on_a_warm_connection(transport: AmqpTransport, unique: str) -> None:
+    """Each of its ends is told, and the next one arrives all the same."""
+    assert transport.publish_one(text("0", unique), True, True, 5.0) is None
+    missing = text("1", unique, exchange=f"{unique}-missing")
+    assert isinstance(transport.publish_one(missing, True, True, 5.0), Unroutable)
+    assert transport.publish_one(text("2", unique), True, True, 5.0) is None
+    assert isinstance(transport.publish_one(text("3", f"{unique}-none"), True, True, 5.0), Unroutable)
+    stranger = text("4", unique, user_id="somebody else")
+    assert isinstance(transport.publish_one(stranger, True, True, 5.0), PublishRefused)
+    assert transport.publish_one(text("5", unique), True, True, 5.0) is None
+    assert transport.queue_state(unique).ready == 3
+
+
+def test_one_alone_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) -> None:
+    assert transport.publish_one(text("0", unique), True, True, 5.0) is None
+    publisher = transport._publishing()
+    raw = publisher.connection._socket
+    assert raw is not None
+    flush = publisher.connection.flush
+
+    def flush_and_cut() -> bool:
+        done = flush()
+        raw.shutdown(socket.SHUT_RDWR)
+        return done
+
+    publisher.connection.flush = flush_and_cut  # type: ignore[method-assign]
+    assert isinstance(transport.publish_one(text("1", unique), True, True, 5.0), PublishUnknown)
+    assert transport.publish_one(text("2", unique), True, True, 5.0) is None
