@@ -133,12 +133,12 @@ class Worker:
 
     def children(self) -> list[psutil.Process]:
         """The children proper (not the template)."""
-        return [child for child in self._descendants() if _name(child).startswith("engine-child")]
+        return [child for child in self._descendants() if name_of(child).startswith("engine-child")]
 
     def template(self) -> list[psutil.Process]:
         """The process that forks the children."""
         others = ("engine-child", "engine-control")
-        return [child for child in self._descendants() if not _name(child).startswith(others)]
+        return [child for child in self._descendants() if not name_of(child).startswith(others)]
 
     def descendants_alive(self) -> list[psutil.Process]:
         """Every process that was ever seen below the worker and still lives."""
@@ -159,7 +159,7 @@ class Worker:
         return self.process.wait(timeout)
 
 
-def _name(process: psutil.Process) -> str:
+def name_of(process: psutil.Process) -> str:
     try:
         return process.name()
     except psutil.Error:

@@ -12,13 +12,13 @@ import pytest
 
 from engine.errors import TaskRevoked
 from tests.worker.conftest import Place
-from tests.worker.harness import Worker, wait_for
+from tests.worker.harness import Worker, name_of, wait_for
 
 REPLY_S = 10.0
 
 
 def control_children(worker: Worker) -> list[psutil.Process]:
-    return [process for process in worker.descendants_alive() if process.name() == "engine-control"]
+    return [process for process in worker.descendants_alive() if name_of(process) == "engine-control"]
 
 
 def reachable(place: Place) -> Any:
