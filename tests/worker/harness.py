@@ -49,6 +49,11 @@ class Ledger:
             return []
         return [line.split() for line in self.path.read_text().splitlines()]
 
+    def pid_of(self, *words: Any) -> int:
+        """The process that wrote the last line that begins with these words; others write meanwhile."""
+        wanted = [str(word) for word in words]
+        return int([line for line in self.lines() if line[: len(wanted)] == wanted][-1][len(wanted)])
+
     def count(self, *words: Any) -> int:
         """How many lines begin with these words."""
         wanted = [str(word) for word in words]

@@ -19,8 +19,7 @@ def test_a_killed_child_is_replaced_and_its_task_runs_again(place: Place) -> Non
     with place.worker() as worker:
         place.send("work", "long", 3)
         wait_for(lambda: place.ledger.count("start", "long"), what="the task to start")
-        victim = int(place.ledger.lines()[-1][2])
-        os.kill(victim, signal.SIGKILL)
+        os.kill(place.ledger.pid_of("start", "long"), signal.SIGKILL)
         wait_for(lambda: place.ledger.count("start", "long") == 2, timeout=30, what="the second run")
         wait_for(lambda: place.ledger.finished()["long"] == 1, what="the task to finish")
         wait_for(lambda: len(worker.children()) == 2, what="two children")
@@ -288,7 +287,8 @@ def test_a_template_that_dies_with_a_child_on_order(sqlite_place: Place) -> None
     """The child it was to fork never comes: another one takes its place, and the worker can be stopped."""
     with sqlite_place.worker(concurrency=2) as worker:
         wait_for(lambda: len(worker.children()) == 2, what="the children")
-        [template] = [one for one in worker.template() if one.is_running()]
+        # a fork on its way to be a child is seen beside it for a moment
+        [template] = wait_for(lambda: found if len(found := worker.template()) == 1 else None, what="it")
         template.suspend()
         worker.children()[0].kill()
         wait_for(lambda: "died" in worker.log(), what="the death to be noticed")

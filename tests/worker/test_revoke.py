@@ -161,7 +161,7 @@ def test_a_crashed_and_revoked_task_is_not_run_again(sqlite_place: Place) -> Non
         running = sqlite_place.send("work", "a", 60)
         wait_for(lambda: sqlite_place.ledger.count("start"), what="the task to start")
         revoke(sqlite_place, running.id)
-        os.kill(int(sqlite_place.ledger.lines()[-1][2]), signal.SIGKILL)
+        os.kill(sqlite_place.ledger.pid_of("start", "a"), signal.SIGKILL)
         with pytest.raises(TaskRevoked, match="revoked"):
             running.get(timeout=20)
         assert worker.stop() == 0
