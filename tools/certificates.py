@@ -35,6 +35,7 @@ class Certificates:
             .add_extension(
                 x509.KeyUsage(True, False, False, False, False, True, True, False, False), critical=True
             )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
             .sign(ca_key, hashes.SHA256())
         )
         self.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
@@ -54,6 +55,10 @@ class Certificates:
                 _builder(_name(key_file.stem), ca_name, key)
                 .add_extension(x509.SubjectAlternativeName(host_names), critical=False)
                 .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+                # Python 3.13 and newer insist on it (ssl.VERIFY_X509_STRICT)
+                .add_extension(
+                    x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+                )
                 .sign(ca_key, hashes.SHA256())
             )
             _write_key(key_file, key)
@@ -75,7 +80,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_after(now + datetime.timedelta(days=3650))
     )
 
 
