@@ -143,8 +143,8 @@ def test_a_connection_lost_while_idle_is_opened_anew(
     assert transport.queue_state(unique).ready == 2
 
 
-def test_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) -> None:
-    """Cut while confirms are awaited: no outcome may be a success, and none a certain failure."""
+def cut_while_confirming(transport: AmqpTransport) -> None:
+    """Have the publishing connection cut as soon as a confirm is awaited on it."""
     publisher = transport._publishing()
     raw = publisher.connection._socket
     assert raw is not None
@@ -157,6 +157,11 @@ def test_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) ->
         return done
 
     publisher.connection.flush = flush_and_cut  # type: ignore[method-assign]
+
+
+def test_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) -> None:
+    """Cut while confirms are awaited: no outcome may be a success, and none a certain failure."""
+    cut_while_confirming(transport)
     outcomes = transport.publish([text(f"{number}", unique) for number in range(5)])
     assert all(isinstance(outcome, PublishUnknown) for outcome in outcomes)
     assert "same id" in str(outcomes[0])
@@ -224,16 +229,6 @@ def test_one_alone_on_a_warm_connection(transport: AmqpTransport, unique: str) -
 
 def test_one_alone_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) -> None:
     assert transport.publish_one(text("0", unique), True, True, 5.0) is None
-    publisher = transport._publishing()
-    raw = publisher.connection._socket
-    assert raw is not None
-    flush = publisher.connection.flush
-
-    def flush_and_cut() -> bool:
-        done = flush()
-        raw.shutdown(socket.SHUT_RDWR)
-        return done
-
-    publisher.connection.flush = flush_and_cut  # type: ignore[method-assign]
+    cut_while_confirming(transport)
     assert isinstance(transport.publish_one(text("1", unique), True, True, 5.0), PublishUnknown)
     assert transport.publish_one(text("2", unique), True, True, 5.0) is None
