@@ -1,4 +1,5 @@
 # The typed contract of the extension. Bytes in, bytes out: no socket, no clock, no thread.
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
@@ -211,6 +212,10 @@ def format_ids(random: bytes) -> list[str]:
 
 def encode_task_body(task: TaskMessage) -> bytes:
     """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes. EncodeError."""
+
+def take_without(ready: deque[Delivery], taken: list[Delivery], limit: int, name: bytes) -> None:
+    """Move deliveries from the left of ``ready`` to ``taken``, up to the first that may have a header of that
+    name, or until ``taken`` holds ``limit`` (0: no limit). Headers are not decoded for it."""
 
 def decode_task(
     delivery: Delivery,

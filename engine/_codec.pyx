@@ -29,6 +29,9 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     bint PyUnicode_IS_COMPACT_ASCII(object text)
 
+cdef extern from "<string.h>" nogil:
+    void* memmem(const void* data, size_t size, const void* wanted, size_t wanted_size)
+
 include "_codec/buffer.pxi"
 include "_codec/values.pxi"
 include "_codec/json.pxi"

@@ -65,8 +65,8 @@ class AppMessages(AppTasks):
         options: dict[str, Any],
     ) -> AsyncResult[Any]:
         """The one way out for every call. Raises PublishError or ConnectionFailed."""
-        if not options and producer is None:
-            sent = self._send_plainly(task, name, args, kwargs, task_id)
+        if not options:
+            sent = self._send_plainly(task, name, args, kwargs, task_id, producer)
             if sent is not None:
                 return sent
         if not self._finalized:
@@ -99,6 +99,7 @@ class AppMessages(AppTasks):
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         task_id: str | None,
+        producer: Any,
     ) -> AsyncResult[Any] | None:
         """`send` in fewer steps, for a call that differs from the one before in its arguments alone, as most
         do. None when there is more to it; then nothing was sent."""
@@ -119,7 +120,8 @@ class AppMessages(AppTasks):
         message = template.message(task_id, args, kwargs, ignored)
         if message is None:
             return None
-        self.producer.sender.send_one(message, plan.declare, plan.mandatory, plan.policy, plan.timeout)
+        sender = (self.producer if producer is None else producer).sender
+        sender.send_one(message, plan.declare, plan.mandatory, plan.policy, plan.timeout)
         result = self.result_cls(task_id, task_name=name, app=self)
         result.ignored = bool(ignored)
         return result

@@ -30,6 +30,7 @@ from engine._codec import (
     format_ids,
     json_decode,
     json_encode,
+    take_without,
 )
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "format_ids",
     "json_decode",
     "json_encode",
+    "take_without",
 ]

@@ -15,6 +15,7 @@ class Outbox:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.declared: dict[str, Declarable] = {}
+        self._declared_last: Sequence[Declarable] = ()
 
     @property
     def sender(self) -> Outbox:
@@ -29,5 +30,7 @@ class Outbox:
         timeout: float | None,
     ) -> None:
         self.messages.append(message)
-        for entity in declare:
-            self.declared[entity.name] = entity
+        if declare is not self._declared_last:  # one task's calls share it
+            self._declared_last = declare
+            for entity in declare:
+                self.declared[entity.name] = entity

@@ -57,6 +57,19 @@ cdef dict read_headers(Delivery delivery):
     return read_table(&cursor, 1)
 
 
+cdef int read_origin(Delivery delivery, TaskMessage message) except -1:
+    """Of the properties behind the headers those that a task message has."""
+    cdef Cursor cursor
+    cdef uint16_t flags = delivery._flags
+    raw_cursor(delivery._raw, delivery._rest_at, &cursor)
+    read_span(&cursor, bool(flags & FLAG_DELIVERY_MODE) + bool(flags & FLAG_PRIORITY))
+    if flags & FLAG_CORRELATION_ID:
+        message.correlation_id = read_short_text(&cursor)
+    if flags & FLAG_REPLY_TO:
+        message.reply_to = read_short_name(&cursor) or None
+    return 0
+
+
 cdef dict read_rest(Delivery delivery):
     """The properties behind the headers, those that are present."""
     cdef Cursor cursor

@@ -31,6 +31,8 @@ cdef dict _FIELDS = {
     "stamped_headers": F_STAMPED_HEADERS, "stamps": F_STAMPS,
 }
 
+cdef dict _FIELD_NAMES = {field: name for name, field in _FIELDS.items()}
+
 cdef tuple _JSON_ENCODINGS = ("utf-8", "utf8", "binary")
 
 
@@ -174,6 +176,83 @@ cdef int _set_headers(TaskMessage message, dict headers) except -1:
     return 0
 
 
+# -- headers straight from the wire: a worker needs a dozen fields of them, and no dict ------------------
+
+cdef object _COMPRESSION = "compression"
+
+
+cdef inline bint _is(const uint8_t* at, const char* name, size_t size) noexcept:
+    return memcmp(at, name, size) == 0
+
+
+cdef int _field_at(const uint8_t* at, size_t size) noexcept:
+    """The field of that name; -1 for a name that is none of the protocol's."""
+    if size == 2:
+        return F_ID if _is(at, b"id", 2) else -1
+    if size == 3:
+        return F_ETA if _is(at, b"eta", 3) else -1
+    if size == 4:
+        return F_TASK if _is(at, b"task", 4) else F_SKIP if _is(at, b"lang", 4) or _is(at, b"meth", 4) else -1
+    if size == 5:
+        return F_GROUP if _is(at, b"group", 5) else -1
+    if size == 6:
+        if _is(at, b"origin", 6):
+            return F_ORIGIN
+        return F_SHADOW if _is(at, b"shadow", 6) else F_STAMPS if _is(at, b"stamps", 6) else -1
+    if size == 7:
+        if _is(at, b"root_id", 7):
+            return F_ROOT_ID
+        return F_RETRIES if _is(at, b"retries", 7) else F_EXPIRES if _is(at, b"expires", 7) else -1
+    if size == 8:
+        return F_ARGSREPR if _is(at, b"argsrepr", 8) else -1
+    if size == 9:
+        return F_TIMELIMIT if _is(at, b"timelimit", 9) else F_PARENT_ID if _is(at, b"parent_id", 9) else -1
+    if size == 10:
+        return F_KWARGSREPR if _is(at, b"kwargsrepr", 10) else -1
+    if size == 11:
+        return F_GROUP_INDEX if _is(at, b"group_index", 11) else F_SKIP if _is(at, b"redelivered", 11) else -1
+    if size == 13:
+        return F_IGNORE_RESULT if _is(at, b"ignore_result", 13) else -1
+    if size == 15:
+        return F_STAMPED_HEADERS if _is(at, b"stamped_headers", 15) else -1
+    return F_NESTING if size == 21 and _is(at, b"replaced_task_nesting", 21) else -1
+
+
+cdef int _set_raw_headers(TaskMessage message, Delivery delivery, bint* compressed) except -1:
+    """As `_set_headers` of the delivery's headers, which are not kept."""
+    cdef Cursor cursor
+    cdef Cursor inner
+    cdef const uint8_t* start
+    cdef size_t size
+    cdef int field
+    cdef dict own = None
+    delivery.locate()
+    if not delivery._flags & FLAG_HEADERS:
+        return 0
+    raw_cursor(delivery._raw, delivery._headers_at, &cursor)
+    enter(&cursor, &inner, 1)
+    while inner.at < inner.end:
+        start = inner.at
+        size = read_u8(&inner)
+        field = _field_at(read_span(&inner, size), size)
+        if field >= 0:
+            value = read_value(&inner, 1)
+            if value is not None and field != F_SKIP:
+                _set_field(message, field, <str>_FIELD_NAMES[field], value)
+            continue
+        inner.at = start
+        name = read_short_name(&inner)
+        value = read_value(&inner, 1)
+        if name == _COMPRESSION:
+            compressed[0] = bool(value)
+        else:
+            if own is None:
+                own = {}
+            own[name] = value
+    message.headers = own
+    return 0
+
+
 cdef list _list_or_none(str name, object value):
     if value is None or PyList_CheckExact(value):
         return value
@@ -235,10 +314,9 @@ cdef int _set_body_1(TaskMessage message, dict body, bint checked) except -1:
     return 0
 
 
-cdef object _read_body(Delivery delivery, dict headers, object loads, object unpack, bint* checked):
+cdef object _read_body(Delivery delivery, bint compressed, object loads, object unpack, bint* checked):
     cdef object content_type = delivery.get_content_type()
     cdef object encoding = delivery.get_content_encoding()
-    cdef bint compressed = bool(headers.get("compression"))
     cdef bytes body = delivery._body
     if compressed and unpack is not None:
         body = unpack(delivery)
@@ -265,25 +343,36 @@ cpdef TaskMessage decode_task(Delivery delivery, object loads=None, object unpac
     plain JSON is ContentDisallowed. A `root_id` that was left out is the task's own id.
     """
     cdef TaskMessage message = TaskMessage.__new__(TaskMessage)
-    cdef dict headers = delivery.get_headers()
-    cdef dict properties = delivery.get_properties()
+    cdef dict headers
+    cdef dict properties
     cdef bint checked = False
-    cdef object body = _read_body(delivery, headers, loads, unpack, &checked)
+    cdef bint compressed = False
+    cdef bint is_raw = delivery._headers is None and delivery._raw is not None
+    cdef object body
     message.retries = 0
     message.replaced_task_nesting = 0
+    if is_raw:
+        _set_raw_headers(message, delivery, &compressed)
+    else:
+        headers = delivery.get_headers()
+        compressed = bool(headers.get(_COMPRESSION))
+        _set_headers(message, headers)
+    body = _read_body(delivery, compressed, loads, unpack, &checked)
     if isinstance(body, dict):
         _set_body_1(message, <dict?> body, checked)
-        _set_headers(message, headers)
-    else:
-        _set_headers(message, headers)
-        if message.task is not None:
-            _set_body_2(message, body, checked)
+        _set_headers(message, delivery.get_headers())  # they count more
+    elif message.task is not None:
+        _set_body_2(message, body, checked)
     if not message.task:
         raise DecodeError("task message: neither a header nor the body names the task")
     if not message.id:
         raise DecodeError("task message: it has no id")
     if message.root_id is None:
         message.root_id = message.id
-    message.reply_to = properties.get("reply_to") or None
-    message.correlation_id = properties.get("correlation_id")
+    if delivery._properties is None and delivery._raw is not None:
+        read_origin(delivery, message)
+    else:
+        properties = delivery.get_properties()
+        message.reply_to = properties.get("reply_to") or None
+        message.correlation_id = properties.get("correlation_id")
     return message

@@ -233,6 +233,17 @@ cdef class Delivery:
     def delivery_count(self, value):
         self._delivery_count = value
 
+    cdef bint may_have(self, bytes name) except -1:
+        """Whether a header of that name may be there, from a look at the bytes as they came."""
+        if self._headers is not None or self._raw is None:
+            return name.decode("ascii") in self.get_headers()
+        return memmem(
+            PyBytes_AS_STRING(self._raw),
+            PyBytes_GET_SIZE(self._raw),
+            PyBytes_AS_STRING(name),
+            PyBytes_GET_SIZE(name),
+        ) != NULL
+
     def header(self, name, default=None):
         """One header; the default also when the headers cannot be read (``headers`` then says why)."""
         try:
@@ -360,3 +371,12 @@ cdef class Heartbeat:
 
     def __repr__(self):
         return "<Heartbeat>"
+
+
+def take_without(ready, list taken not None, Py_ssize_t limit, bytes name not None):
+    """Move deliveries from the left of ``ready`` to ``taken``, up to the first that may have a header of that
+    name, or until ``taken`` holds ``limit`` (0: no limit). Headers are not decoded for it."""
+    while ready and not (limit and len(taken) >= limit):
+        if (<Delivery?>ready[0]).may_have(name):
+            return
+        taken.append(ready.popleft())

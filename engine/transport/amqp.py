@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from engine.codec import Delivery, Message
+from engine.codec import Delivery, Message, take_without
 from engine.errors import ConnectionFailed, ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec, QueueState
 from engine.transport import amqp_keepalive
@@ -28,7 +28,7 @@ from engine.transport.amqp_confirms import PENDING
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_consume import Consumer
 from engine.transport.amqp_declare import CONTROL, Declarer, count_of, queue_state
-from engine.transport.amqp_delay import HOLD_S, arrived, due_of, expired
+from engine.transport.amqp_delay import DUE_BYTES, HOLD_S, arrived, due_of, expired
 from engine.transport.amqp_endpoint import parse_endpoint
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_publish import Publisher
@@ -256,6 +256,7 @@ class AmqpTransport(Transport):
         while self._held and self._held[0][0] <= now and not (limit and len(taken) >= limit):
             taken.append(self._release(heapq.heappop(self._held)[2]))
         ready = consumer.ready
+        take_without(ready, taken, limit, DUE_BYTES)
         early: list[tuple[Delivery, float]] = []
         while ready and not (limit and len(taken) >= limit):
             delivery = ready.popleft()

@@ -19,6 +19,7 @@ from engine.codec import Delivery, Message
 from engine.model import BindingSpec, ExchangeSpec, QueueSpec
 
 DUE_HEADER: Final = "x-engine-due"  #: unix seconds; not to be given to anybody before
+DUE_BYTES: Final = DUE_HEADER.encode()
 EXPIRES_HEADER: Final = (
     "x-engine-expires"  #: unix seconds; the message's own TTL, which must not end its delay
 )
