@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine import forks
 from engine.errors import ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec
 from engine.transport import Transport, TransportOptions, mask_url, open_transport
@@ -102,7 +103,7 @@ class BrokerLink:
     def ready(self, entities: Sequence[QueueSpec | ExchangeSpec]) -> Transport:
         """The open transport, with all of them declared on it. Raises ConnectionFailed, TransportError."""
         transport = self._transport
-        if transport is None or self._pid != os.getpid():
+        if transport is None or self._pid != forks.pid:
             transport = self.transport
         if (
             entities is not self._last_declared

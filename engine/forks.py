@@ -13,6 +13,17 @@ import traceback
 from typing import NoReturn
 
 forked = False  #: this process is a fork of a worker's child
+pid = (
+    os.getpid()
+)  #: of this process, at the cost of a look: the system call takes as long as ten lines of ours
+
+
+def _count() -> None:
+    global pid
+    pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_count)
 
 
 def watch() -> None:

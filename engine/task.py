@@ -151,7 +151,10 @@ class Task(Generic[P, R]):
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send it with these arguments."""
-        return self.apply_async(args, kwargs)
+        if self._check is None or not self.typing or _replaced(self.apply_async):
+            return self.apply_async(args, kwargs)
+        self._check(args, kwargs)  # as `apply_async` would, in fewer steps
+        return self.app.send(self, self.name, args, kwargs, None, None, {})
 
     def apply_async(
         self,
@@ -319,6 +322,14 @@ class Task(Generic[P, R]):
 
 
 _HOOKS = ("__call__", "before_start", "on_success", "on_failure", "on_retry", "after_return")
+
+
+_apply_async = Task.apply_async
+
+
+def _replaced(apply_async: Any) -> bool:
+    """Whether a task's ``apply_async`` is somebody else's: a subclass's, or a test's."""
+    return getattr(apply_async, "__func__", None) is not _apply_async
 
 
 def overridden(task: Task[Any, Any]) -> frozenset[str]:

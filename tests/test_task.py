@@ -57,6 +57,43 @@ def test_it_is_still_a_function(add: Task[[int, int], int]) -> None:
     assert add.request.called_directly
 
 
+@pytest.mark.parametrize("target", ["task", "class"])
+def test_delay_goes_through_apply_async_whoever_replaced_it(
+    add: Task[[int, int], int], monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    add.delay(1, 2)  # from here on it may take the short way
+    add.delay(1, 2)
+    calls = []
+    replaced = add if target == "task" else Task
+    monkeypatch.setattr(replaced, "apply_async", lambda *given, **options: calls.append((given, options)))
+    add.delay(1, b=2)
+    assert [given[-2:] for given, _ in calls] == [((1,), {"b": 2})]
+
+
+def test_delay_goes_through_a_subclass(app: Engine) -> None:
+    class Counted(Task[Any, Any]):
+        calls = 0
+
+        def apply_async(self, *given: Any, **options: Any) -> Any:
+            self.calls += 1
+            return super().apply_async(*given, **options)
+
+    @app.task(base=Counted)
+    def counted() -> None: ...
+
+    for _ in range(3):
+        counted.delay()
+    assert counted.calls == 3
+
+
+def test_arguments_are_checked_as_typing_says(add: Task[[int, int], int]) -> None:
+    add.delay(1)
+    with pytest.raises(TypeError):
+        add.delay(1, 2, 3)  # type: ignore[call-arg]
+    add.typing = False
+    add.delay(1, 2, 3)  # type: ignore[call-arg]
+
+
 def test_delay_sends_celerys_message(app: Engine, add: Task[[int, int], int]) -> None:
     result = add.delay(1, b=5)
     delivery = app.open_transport().get("celery")

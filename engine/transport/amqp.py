@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from engine import forks
 from engine.codec import Delivery, Message, take_without
 from engine.errors import ConnectionFailed, ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec, QueueState
@@ -215,7 +216,7 @@ class AmqpTransport(Transport):
         self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
     ) -> Exception | None:
         publisher = self._publisher
-        if publisher is not None and not self._guarded and self._pid == os.getpid():
+        if publisher is not None and not self._guarded and self._pid == forks.pid:
             outcome = publisher.publish_one(message, confirm, mandatory, timeout)
             if outcome is not PENDING:
                 return outcome

@@ -235,6 +235,31 @@ class AmqpConnection:
             and time.monotonic() - self._looked < read_every_s
         )
 
+    def write_now(self, frames: bytes, read_every_s: float) -> bool:
+        """Write frames past the state machine's queue: the short way of a publisher. False, and nothing was
+        done, unless they are next in line (see `idle_for_writing`) and plain TCP takes them. What the socket
+        does not take at once is left unsent. Raises ConnectionLost."""
+        keepalive = self._keepalive
+        if (
+            self._tls is not None
+            or (keepalive is not None and keepalive.armed)
+            or not self.idle_for_writing(read_every_s)
+        ):
+            return False
+        sock = self._usable()
+        self._torn = True
+        try:
+            size = sock.send(frames)
+        except BlockingIOError:
+            size = 0
+        except OSError as error:
+            self._lose(self._broken(error))
+        self._torn = False
+        if size != len(frames):
+            self._unsent = memoryview(frames)[size:]
+        self._last_out = time.monotonic()
+        return True
+
     def beat(self, now: float) -> float:
         """Send a heartbeat if one is due and see to it that the peer lives; seconds until the next look."""
         heartbeat_s = self.protocol.heartbeat_s

@@ -114,16 +114,19 @@ class Publisher:
             or protocol.blocked is not None
             or message.due_at is not None
             or len(message.body) > self._largest_alone
-            or not connection.idle_for_writing(READ_AT_LEAST_EVERY_S)
         ):
             return PENDING
         if confirm:
+            if not connection.idle_for_writing(READ_AT_LEAST_EVERY_S):
+                return PENDING
             return self._confirm_one(channel, Batch((message,)), mandatory, timeout_s)
         try:
-            protocol.send(encode_publish((message,), number, protocol.frame_max, mandatory))
+            frames = encode_publish((message,), number, protocol.frame_max, mandatory)
         except EncodeError as error:
             return error
-        if not connection.flush():  # the socket is full: until it has all of it
+        if not connection.write_now(frames, READ_AT_LEAST_EVERY_S):
+            return PENDING
+        if not connection.drained:  # the socket is full: until it has all of it
             self._set_deadline(timeout_s)
             self._wait(lambda: connection.drained or channel.closed is not None)
         return None
