@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
+from benchmarks.child import ReplayedChild
 from benchmarks.operations import ARGS, NAME, OPERATIONS, delivered, task_frames
 from engine import Engine
 from engine.codec import FrameDecoder
@@ -24,7 +25,7 @@ Operation = Callable[[], object]
 
 
 def all_operations() -> Iterator[tuple[str, Operation]]:
-    """The codec's, and the two walks of the library in Python."""
+    """The codec's, the two walks of the library, and a child's loop from bytes to acknowledgement."""
     yield from OPERATIONS.items()
     app = Engine("proj", broker="memory://instructions")
 
@@ -42,6 +43,7 @@ def all_operations() -> Iterator[tuple[str, Operation]]:
         return app.run_task(app.find_task(message.task), context, message)
 
     yield "delivery to outcome", run
+    yield "a child's batch of 16 tasks", ReplayedChild()
 
 
 def repeat(operation: Operation, count: int) -> None:

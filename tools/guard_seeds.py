@@ -24,7 +24,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Seed:
-    """Edits, the guard that must fail on them, and what it must name. Edits of a .pxi rebuild the codec."""
+    """Edits, the guard that must fail on them, and what it must name. A .pxi edited is built anew."""
 
     name: str
     edits: tuple[Edit, ...]
@@ -43,6 +43,7 @@ def in_codec(function: str, *lines: str) -> tuple[Edit, ...]:
 
 
 _SEND_ONE = "        source = self.source\n        link = source.take()\n        outcome: "
+_RAW_HEADERS = "    delivery.locate()\n    if not delivery._flags"
 _PUBLISH = "        wire = list(messages)\n"
 
 SEEDS = (
@@ -56,13 +57,19 @@ SEEDS = (
             ),
             Edit(
                 "engine/_codec/task_decode.pxi",
-                "cdef dict headers = delivery.get_headers()",
-                "cdef dict headers = dict(delivery.get_headers())",
+                _RAW_HEADERS,
+                f"    delivery._raw = bytes(bytearray(delivery._raw))\n{_RAW_HEADERS}",
             ),
             Edit("engine/_codec/json.pxi", "_orjson_loads(data)", "_orjson_loads(bytes(bytearray(data)))"),
         ),
         INSTRUCTIONS,
         ("task to frames, full headers", "frames to task, lean headers", "JSON to value"),
+    ),
+    Seed(
+        "worker: a request is made for each task, whether it looks at it or not",
+        (Edit("engine/_work/run.pxi", "request = running.made", "request = running.get_request()"),),
+        INSTRUCTIONS,
+        ("a child's batch of 16 tasks",),
     ),
     Seed(
         "library: a call's arguments are encoded twice",
