@@ -17,9 +17,10 @@ from engine.async_result import AsyncResult as Result
 from engine.canvas import signature
 from engine.codec import TaskMessage
 from engine.context import Context
+from engine.errors import ConfigurationError
 from engine.group_result import GroupResult as Results
 from engine.group_result import result_from_tuple
-from engine.outbox import Outbox
+from engine.outbox import Outbox, StreamBox
 from engine.signature import Signature
 from engine.task import Task as BaseTask
 from engine.work import Outcome
@@ -159,10 +160,18 @@ class Engine(AppMessages):
     set_default = set_current
 
     @contextmanager
-    def batch(self, producer: Any = None) -> Iterator[Any]:
-        """Calls made with ``producer=`` what this yields are published together at the end.
+    def batch(self, producer: Any = None, *, every: int | None = None) -> Iterator[Any]:
+        """Calls made with ``producer=`` what this yields are published together at the end, and none of them
+        if the block raises.
+
+        With ``every`` so many at a time are sent as they come, each lot while the broker confirms the one
+        before: for more calls than are to be kept in memory. What was sent before the block raised is sent.
 
         Raises the first error when one of them could not be published."""
+        if every is not None:
+            with self._batch_stream(producer, every) as streamed:
+                yield streamed
+            return
         box = Outbox()
         yield box
         if isinstance(producer, Outbox):
@@ -173,3 +182,19 @@ class Engine(AppMessages):
             for error in (producer or self.producer).publish_messages(box.messages, policy=policy):
                 if error is not None:
                     raise error
+
+    @contextmanager
+    def _batch_stream(self, producer: Any, every: int) -> Iterator[StreamBox]:
+        if every < 1:
+            raise ConfigurationError(f"batch: every is the number of calls sent at a time, not {every}")
+        if isinstance(producer, Outbox):
+            raise ConfigurationError(
+                "batch: a batch within a batch is sent with the outer one: leave every out"
+            )
+        with (producer or self.producer).stream(policy=self.publish_policy) as stream:
+            box = StreamBox(stream, every)
+            yield box
+            box.flush()
+        for error in stream.outcomes:
+            if error is not None:
+                raise error

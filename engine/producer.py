@@ -18,11 +18,13 @@ from engine.ids import new_id
 from engine.message_body import write_body
 from engine.model import QueueSpec
 from engine.publish_retry import NEVER, RetryPolicy
+from engine.publish_stream import PublishStream
 from engine.sender import Declarable, OneLink, Sender
 from engine.topology_entities import delivery_mode as mode_number
 from engine.topology_entities import exchange_spec, is_queue, queue_spec
 
-_BATCH = 1000
+#: two of them fill a transport's window of unconfirmed messages
+STREAM_BATCH = 500
 
 #: what `publish` may be given that names a queue or an exchange
 Entity = Any
@@ -221,28 +223,27 @@ class Producer:
     ) -> list[Exception | None]:
         """Publish many with their confirms in flight together; one outcome each, in order: None or the error.
 
-        Every body gets the same options; a `Message` (see `message`) goes as it is. ``timeout`` holds for
-        each batch of 1000.
+        Every body gets the same options; a `Message` (see `message`) goes as it is. ``bodies`` may be a
+        generator of any length: it is asked for the next ones while the broker confirms those before.
+        ``timeout`` holds for each batch of 500.
         """
         policy = RetryPolicy.of(retry_policy) if retry else NEVER
-        entities = self._to_declare(declare, exchange)
-        outcomes: list[Exception | None] = []
-        for batch in _batches(bodies, _BATCH):
-            messages = [
-                item
-                if isinstance(item, Message)
-                else self.message(item, routing_key, exchange=exchange, **options)
-                for item in batch
-            ]
-            direct = all(message.exchange == "" for message in messages)
-            outcomes += self.send(
-                messages,
-                declare=entities,
-                mandatory=direct if mandatory is None else mandatory,
-                policy=policy,
-                timeout=self.timeout if timeout is None else timeout,
-            )
-        return outcomes
+        entities = tuple(self._to_declare(declare, exchange))
+        with self.stream(policy=policy, timeout=timeout) as stream:
+            for batch in _batches(bodies, STREAM_BATCH):
+                messages = [
+                    item
+                    if isinstance(item, Message)
+                    else self.message(item, routing_key, exchange=exchange, **options)
+                    for item in batch
+                ]
+                direct = all(message.exchange == "" for message in messages)
+                stream.push(messages, entities, direct if mandatory is None else mandatory)
+        return stream.outcomes
+
+    def stream(self, *, policy: RetryPolicy = NEVER, timeout: float | None = None) -> PublishStream:
+        """Publish batches one behind the other, without waiting for each."""
+        return PublishStream(self.sender, policy, self.timeout if timeout is None else timeout)
 
     def publish_messages(
         self, messages: Sequence[Message], *, policy: RetryPolicy = NEVER, timeout: float | None = None

@@ -55,7 +55,7 @@ class Sender:
         try:
             link.declare_all(entities)
         except BaseException as error:
-            _drop_if_unknown(link, error)
+            drop_if_unknown(link, error)
             raise
         finally:
             self.source.give(link)
@@ -81,7 +81,7 @@ class Sender:
         except TransportError as error:
             outcome = error
         except BaseException as error:
-            _drop_if_unknown(link, error)
+            drop_if_unknown(link, error)
             raise
         finally:
             source.give(link)
@@ -148,7 +148,7 @@ class Sender:
         except TransportError as error:
             return [error] * len(messages), False
         except BaseException as error:
-            _drop_if_unknown(link, error)
+            drop_if_unknown(link, error)
             raise
         finally:
             self.source.give(link)
@@ -159,7 +159,8 @@ class Sender:
         self.source.give(link)
 
 
-def _drop_if_unknown(link: BrokerLink, error: BaseException) -> None:
+def drop_if_unknown(link: BrokerLink, error: BaseException) -> None:
+    """Somebody else's exception came out of a publish: what the connection was doing is not known."""
     if not isinstance(error, (TransportError, CodecError, ConfigurationError)):
         link.drop()
 

@@ -44,7 +44,7 @@ def in_codec(function: str, *lines: str) -> tuple[Edit, ...]:
 
 _SEND_ONE = "        source = self.source\n        link = source.take()\n        outcome: "
 _RAW_HEADERS = "    delivery.locate()\n    if not delivery._flags"
-_PUBLISH = "        wire = list(messages)\n"
+_PUBLISH = "        limit = self._options.max_message_size\n"
 
 SEEDS = (
     Seed(
@@ -110,7 +110,7 @@ SEEDS = (
             Edit(
                 "engine/transport/amqp_publish.py",
                 _PUBLISH,
-                f"{_PUBLISH}        for message in wire:\n            sorted(str(message.headers))\n",
+                f"{_PUBLISH}        for message in messages:\n            sorted(str(message.headers))\n",
             ),
         ),
         ratios("transport_amqp"),

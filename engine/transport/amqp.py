@@ -16,7 +16,7 @@ import itertools
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from engine import forks
@@ -211,6 +211,18 @@ class AmqpTransport(Transport):
             return publisher.publish(messages, confirm=confirm, mandatory=mandatory, timeout_s=timeout)
         finally:
             self._guard_again()
+
+    def publish_begin(
+        self, messages: Sequence[Message], *, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Callable[[], list[Exception | None]]:
+        if not messages:
+            return list
+        publisher = self._publishing()
+        try:
+            flight = publisher.begin(messages, confirm=confirm, mandatory=mandatory, timeout_s=timeout)
+        finally:
+            self._guard_again()
+        return lambda: publisher.finish(flight)
 
     def publish_one(
         self, message: Message, confirm: bool, mandatory: bool, timeout: float | None

@@ -42,6 +42,33 @@ READ_AT_LEAST_EVERY_S = 0.001
 _BAD_EXCHANGE = re.compile(r"(?:no exchange|access to exchange) '(?P<name>[^']*)' in vhost")
 
 
+class Flight:
+    """Messages on their way: what `Publisher.begin` leaves for `Publisher.finish`."""
+
+    __slots__ = (
+        "batch",
+        "channel",
+        "chunk",
+        "deadline_mono_s",
+        "mandatory",
+        "outcomes",
+        "sent",
+        "todo",
+        "wire",
+    )
+
+    def __init__(self, wire: list[Message], mandatory: bool, deadline_mono_s: float) -> None:
+        self.wire = wire  #: as they go out: what is delayed goes elsewhere first
+        self.outcomes: list[Exception | None] = [PENDING] * len(wire)
+        self.mandatory = mandatory
+        self.deadline_mono_s = deadline_mono_s
+        self.todo: list[int] = []  #: the places of those that ``batch`` has sent
+        self.batch = Batch(())
+        self.chunk = CHUNK
+        self.channel: Channel | None = None
+        self.sent = 0
+
+
 class Publisher:
     """Publishes over one connection."""
 
@@ -59,29 +86,34 @@ class Publisher:
         self, messages: Sequence[Message], *, confirm: bool, mandatory: bool, timeout_s: float | None
     ) -> list[Exception | None]:
         """One outcome each. Raises ConnectionLost when nothing was sent."""
+        return self.finish(self.begin(messages, confirm=confirm, mandatory=mandatory, timeout_s=timeout_s))
+
+    def begin(
+        self, messages: Sequence[Message], *, confirm: bool, mandatory: bool, timeout_s: float | None
+    ) -> Flight:
+        """Send them; `finish` waits for the outcomes. Raises ConnectionLost when nothing was sent."""
         self._set_deadline(timeout_s)
-        outcomes: list[Exception | None] = [PENDING] * len(messages)
-        wire = list(messages)
+        flight = Flight(list(messages), mandatory, self._deadline_mono_s)
         limit = self._options.max_message_size
-        for index, message in enumerate(wire):
+        for index, message in enumerate(messages):
             if len(message.body) > limit:
-                outcomes[index] = MessageTooLarge(
+                flight.outcomes[index] = MessageTooLarge(
                     f"the body has {len(message.body)} bytes, and max_message_size is {limit}"
                 )
             elif message.due_at is not None:
                 try:
-                    wire[index] = self._delayed(message, message.due_at, mandatory)
+                    flight.wire[index] = self._delayed(message, message.due_at, mandatory)
                 except ConnectionLost:
                     raise
                 except TransportError as error:
-                    outcomes[index] = error
-        todo = [index for index, outcome in enumerate(outcomes) if outcome is PENDING]
+                    flight.outcomes[index] = error
+        todo = [index for index, outcome in enumerate(flight.outcomes) if outcome is PENDING]
         self._log_refused()
-        if confirm:
-            self._publish_confirmed(wire, outcomes, todo, mandatory)
-        else:
-            self._publish_unconfirmed(wire, outcomes, todo, mandatory)
-        return outcomes
+        if not confirm:
+            self._publish_unconfirmed(flight.wire, flight.outcomes, todo, mandatory)
+        elif todo:
+            self._take_off(flight, todo, CHUNK)
+        return flight
 
     def _publish_unconfirmed(
         self, wire: list[Message], outcomes: list[Exception | None], todo: list[int], mandatory: bool
@@ -90,10 +122,12 @@ class Publisher:
         next."""
         while todo:
             batch = Batch([wire[index] for index in todo])
-            closed, sent = self._send_all(UNCONFIRMED, batch, mandatory, CHUNK)
+            channel, sent = self._send_all(UNCONFIRMED, batch, mandatory, CHUNK)
+            if channel is not None and channel.closed is None:
+                self._settle_late(UNCONFIRMED, batch, sent)
             for index, outcome in zip(todo, batch.outcomes, strict=True):
                 outcomes[index] = None if outcome is PENDING else outcome
-            if closed is None:
+            if channel is None or channel.closed is None:
                 break
             todo = todo[sent:]
             self._log_refused()
@@ -156,22 +190,28 @@ class Publisher:
 
     # -- confirmed -----------------------------------------------------------------------------------------
 
-    def _publish_confirmed(
-        self, wire: list[Message], outcomes: list[Exception | None], todo: list[int], mandatory: bool
-    ) -> None:
-        """Publish until each has its outcome. The broker closes the channel over a message it can't stomach:
+    def _take_off(self, flight: Flight, todo: list[int], chunk: int) -> None:
+        flight.todo = todo
+        flight.chunk = chunk
+        flight.batch = Batch([flight.wire[index] for index in todo])
+        flight.channel, flight.sent = self._send_all(CONFIRMED, flight.batch, flight.mandatory, chunk)
+
+    def finish(self, flight: Flight) -> list[Exception | None]:
+        """Wait until each has its outcome. The broker closes the channel over a message it can't stomach:
         that one is found and told, the others are published again, perhaps for a second time."""
-        chunk = CHUNK
-        while todo:
-            batch = Batch([wire[index] for index in todo])
-            closed, _ = self._send_all(CONFIRMED, batch, mandatory, chunk)
-            for index, outcome in zip(todo, batch.outcomes, strict=True):
+        outcomes, wire = flight.outcomes, flight.wire
+        while flight.todo:
+            self._deadline_mono_s = flight.deadline_mono_s
+            closed = self._await_confirms(flight)
+            for index, outcome in zip(flight.todo, flight.batch.outcomes, strict=True):
                 outcomes[index] = outcome
-            todo = [index for index in todo if outcomes[index] is PENDING]
+            todo = [index for index in flight.todo if outcomes[index] is PENDING]
+            flight.todo = []
             if closed is None or not todo:
                 break
             bad = _BAD_EXCHANGE.search(closed.text)
             culprits = [index for index in todo if bad is not None and wire[index].exchange == bad["name"]]
+            chunk = flight.chunk
             if not culprits and chunk == 1:
                 culprits = todo[:1]
             for index in culprits:
@@ -179,12 +219,13 @@ class Publisher:
             if not culprits:
                 chunk = 1  # one at a time, the next close is its own message's
             todo = [index for index in todo if outcomes[index] is PENDING]
+            if todo:
+                self._take_off(flight, todo, chunk)
+        return outcomes
 
-    def _send_all(
-        self, number: int, batch: Batch, mandatory: bool, chunk: int
-    ) -> tuple[ChannelClosed | None, int]:
-        """Send the batch and await its confirms, where there are any: (the channel's end or None, how many
-        were sent). Unless the channel ended no confirmed message is left pending."""
+    def _send_all(self, number: int, batch: Batch, mandatory: bool, chunk: int) -> tuple[Channel | None, int]:
+        """Send the batch: over which channel (None: the connection was lost, and the batch says so), and how
+        many. Raises ConnectionLost when nothing was sent."""
         connection = self.connection
         sent = 0
         try:
@@ -196,17 +237,28 @@ class Publisher:
                 sent = self._send(number, batch, sent, stop, mandatory)
                 if not connection.flush():
                     self._wait(lambda: connection.drained or channel.closed is not None)
-            if number == CONFIRMED:
-                self._wait(lambda: batch.pending == len(batch.messages) - sent or channel.closed is not None)
         except ConnectionLost as error:
             if sent == 0:
                 raise
             unknown = _unknown(error)
             batch.settle_rest(lambda message: unknown)
             return None, sent
+        return channel, sent
+
+    def _await_confirms(self, flight: Flight) -> ChannelClosed | None:
+        """Unless the channel ended, which is returned, no message is left pending."""
+        batch, channel, sent = flight.batch, flight.channel, flight.sent
+        if channel is None:
+            return None
+        try:
+            self._wait(lambda: batch.pending == len(batch.messages) - sent or channel.closed is not None)
+        except ConnectionLost as error:
+            unknown = _unknown(error)
+            batch.settle_rest(lambda message: unknown)
+            return None
         if channel.closed is None:
-            self._settle_late(number, batch, sent)
-        return channel.closed, sent
+            self._settle_late(CONFIRMED, batch, sent)
+        return channel.closed
 
     def _may_send(self, channel: Channel, chunk: int) -> bool:
         """Wait while the broker is blocked or too much is outstanding; False at the deadline."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -140,6 +140,14 @@ class Transport(ABC):
         PublishUnknown, MessageTooLarge, EncodeError) as a value. With ``confirm=False`` None means handed to
         the broker's socket. Raises TransportClosed or ConnectionLost only if nothing was sent.
         A message whose ``due_at`` lies ahead is parked by the broker until then."""
+
+    def publish_begin(
+        self, messages: Sequence[Message], *, confirm: bool, mandatory: bool, timeout: float | None
+    ) -> Callable[[], list[Exception | None]]:
+        """`publish` in two parts: what is returned is called for the outcomes, and waits for them. Others may
+        be published meanwhile. Where a transport has nothing to gain by it, all is done at once."""
+        outcomes = self.publish(messages, confirm=confirm, mandatory=mandatory, timeout=timeout)
+        return lambda: outcomes
 
     def publish_one(
         self, message: Message, confirm: bool, mandatory: bool, timeout: float | None
