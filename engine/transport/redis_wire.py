@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from engine.codec import encode_command
 from engine.errors import (
     AccessRefused,
     ConnectionFailed,
@@ -56,7 +57,7 @@ class Stream(Protocol):
 
 def pack(*words: bytes | str | int | float) -> bytes:
     """One command as RESP."""
-    return b"*%d\r\n" % len(words) + b"".join([pack_word(word) for word in words])
+    return encode_command(words)
 
 
 def pack_word(word: bytes | str | int | float) -> bytes:
@@ -251,16 +252,22 @@ class RedisWire:
 
     def reply(self, timeout: float | None = None) -> Any:
         """The next reply; an error reply is returned, not raised. Raises ConnectionLost."""
-        deadline_mono_s = time.monotonic() + (self.reply_timeout if timeout is None else timeout)
         try:
-            while True:
-                answer = self._next()
-                if answer is not Ellipsis:
-                    return answer
-                self._read(deadline_mono_s)
+            answer = self._next()
+            if answer is Ellipsis:
+                answer = self._awaited(self.reply_timeout if timeout is None else timeout)
+            return answer
         except BaseException:
             self.abandon()
             raise
+
+    def _awaited(self, timeout: float) -> Any:
+        deadline_mono_s = time.monotonic() + timeout
+        while True:
+            self._read(deadline_mono_s)
+            answer = self._next()
+            if answer is not Ellipsis:
+                return answer
 
     def replies(self, count: int, timeout: float | None = None) -> list[Any]:
         return [self.reply(timeout) for _ in range(count)]
