@@ -38,7 +38,6 @@ local slots = {KEYS[5], KEYS[6]}
 local sub, find, format = string.sub, string.find, string.format
 local tags, values, lists, messages, count = {}, {}, {}, {}, 0
 local answer = {}
-local filling = 'engine' .. string.rep('-', 60)
 
 local function tag_of(message)
   if sub(message, -3) == '"}}' and sub(message, -81, -40) == ',"body_encoding":"base64","delivery_tag":"' then
@@ -66,7 +65,7 @@ local function record()
     local tag, value = tags[i], values[i]
     local other = present[i] or present[tag]
     if other ~= value then
-      if other then tag = format('%s~%d~%d', tag, micros, i) end
+      if other then tag = tag .. format('~%d~%d', micros, i) end
       present[tag] = value
       fields[n + 1], fields[n + 2] = tag, value
       scores[n + 1], scores[n + 2] = format('%de-6', micros + i), tag
@@ -77,7 +76,8 @@ local function record()
     end
   end
   if n == 0 then return end
-  if n >= 16 then
+  local filling = n >= 16 and 'engine' .. string.rep('-', 60)
+  if filling then
     redis.call('ZADD', KEYS[2], now, filling)
     redis.call('HSET', KEYS[3], filling, '')
   end
@@ -85,7 +85,7 @@ local function record()
   redis.call('ZADD', KEYS[2], unpack(scores))
   redis.call('HSET', KEYS[3], unpack(origins))
   redis.call('ZADD', KEYS[4], now + tonumber(ARGV[3]), ARGV[2])
-  if n >= 16 then
+  if filling then
     redis.call('ZREM', KEYS[2], filling)
     redis.call('HDEL', KEYS[3], filling)
   end
