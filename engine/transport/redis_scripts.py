@@ -39,8 +39,11 @@ local sub, find, format = string.sub, string.find, string.format
 local tags, values, lists, messages, count = {}, {}, {}, {}, 0
 local answer = {}
 
+local OURS = ',"body_encoding":"base64","delivery_tag":"'
+local KOMBUS = ', "body_encoding": "base64", "delivery_tag": "'
+
 local function tag_of(message)
-  if sub(message, -3) == '"}}' and sub(message, -81, -40) == ',"body_encoding":"base64","delivery_tag":"' then
+  if sub(message, -3) == '"}}' and (sub(message, -81, -40) == OURS or sub(message, -85, -40) == KOMBUS) then
     local tag = sub(message, -39, -4)
     if not find(tag, '"', 1, true) and not find(tag, '\\\\', 1, true) then return tag end
   end
