@@ -114,7 +114,7 @@ def both(redis: Redis) -> Iterator[tuple[Ours, Kombu]]:
 
 @pytest.mark.timeout(300)
 def test_publish(both: tuple[Ours, Kombu]) -> None:
-    clients = Clients("Redis: publish", "engine", "kombu", 26, 8)
+    clients = Clients("Redis: publish", "engine", "kombu", 33, 8)
     for _ in clients.rounds(ROUNDS):
         for client, count in zip(both, COUNTS, strict=True):
             with clients.measured(client.name, count):
@@ -125,7 +125,7 @@ def test_publish(both: tuple[Ours, Kombu]) -> None:
 @pytest.mark.timeout(300)
 def test_drain(both: tuple[Ours, Kombu]) -> None:
     """Receiving and acknowledging, headers decoded on both sides."""
-    clients = Clients("Redis: drain", "engine", "kombu", 54, 10)
+    clients = Clients("Redis: drain", "engine", "kombu", 100, 10)
     for _ in clients.rounds(ROUNDS):
         for client, count in zip(both, COUNTS, strict=True):
             both[0].publish(count)

@@ -5,6 +5,8 @@ from typing import Any, Final, final
 
 from typing_extensions import disjoint_base
 
+from engine.errors import DecodeError
+
 # ---------------------------------------------------------------------------------------------- values
 
 @disjoint_base
@@ -331,6 +333,29 @@ def encode_envelope(message: Message, delivery_tag: str) -> bytes:
     """kombu's virtual-transport message as JSON; priority None is written as 0, body as base64. Raises
     EncodeError."""
 
+def encode_push(head: bytes, message: Message, delivery_tag: str) -> bytes:
+    """A Redis command whose last word is the envelope: ``head`` (the command up to that word, as RESP), then
+    the word. Raises EncodeError."""
+
 def decode_envelope(data: bytes | bytearray | memoryview | str) -> Delivery:
     """A Delivery with tag, exchange, routing_key, redelivered, headers and properties from an envelope; its
     queue is "". DecodeError when it is bad JSON, lacks its delivery tag or holds a wrong type."""
+
+def encode_command(words: Iterable[object]) -> bytes:
+    """A Redis command as RESP: bytes as they are, anything else as its text in UTF-8."""
+
+def decode_claims(
+    answer: list[Any],
+    queues: tuple[str, ...],
+    epoch: int,
+    context: Any,
+    held: set[str],
+    on_unreadable: Callable[[str, DecodeError], None],
+) -> list[Delivery]:
+    """The deliveries in the flat answer of the Redis transport's claiming script: tag, index of the list
+    (the queues times the priority steps), envelope. Their tags are added to ``held``; what is no envelope
+    becomes a delivery of its bytes after ``on_unreadable(queue, error)``."""
+
+def held_tags(deliveries: Iterable[Delivery], epoch: int, held: set[str]) -> dict[Any, list[str]]:
+    """Tags of the deliveries that have this epoch, a context and their tag in ``held``, by context; they are
+    taken out of ``held``."""

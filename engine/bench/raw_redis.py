@@ -18,7 +18,7 @@ from engine.codec import Message, decode_envelope, encode_envelope
 from engine.errors import EngineError
 from engine.transport.url import BrokerURL, split_failover
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 16  #: into a buffer that stays: room made for each read can cost more than the read
 _CHUNK = 100  #: messages in one send
 
 # KEYS queue, held. ARGV how many. The last batch's work is done: drop it, and hold the next.
@@ -40,6 +40,7 @@ class Link:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
         self._reader = hiredis.Reader()
+        self._received = bytearray(_READ_BYTES)
         try:
             if at.password is not None:
                 self.ask("AUTH", *([at.user] if at.user else []), at.password)
@@ -60,10 +61,10 @@ class Link:
     def answer(self) -> Any:
         """The next answer. Raises EngineError for an error."""
         while (answer := self._reader.gets()) is False:
-            data = self._socket.recv(_READ_BYTES)
-            if not data:
+            size = self._socket.recv_into(self._received)
+            if not size:
                 raise EngineError("Redis has closed the connection")
-            self._reader.feed(data)
+            self._reader.feed(self._received, 0, size)
         if isinstance(answer, hiredis.HiredisError):
             raise EngineError(f"Redis refuses: {answer}")
         return answer

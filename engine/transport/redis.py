@@ -154,9 +154,9 @@ class RedisTransport(Transport):
         return self._ready().durability
 
     def _ready(self) -> RedisSession:
-        self._check_owner()
         session = self._session
-        if session is None or not session.wire.connected:
+        if session is None or self._pid != os.getpid() or not session.wire.connected:
+            self._check_owner()
             raise TransportClosed("this Redis transport is closed: connect or reconnect it first")
         if self._guarded:
             self.unguard()

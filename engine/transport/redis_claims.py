@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from engine.codec import Delivery, decode_envelope
+from engine.codec import Delivery, decode_claims, held_tags
 from engine.errors import DecodeError
 from engine.transport import redis_scripts as scripts
 from engine.transport.base import TransportOptions
@@ -209,7 +209,7 @@ class RedisClaims:
         if len(flat) <= 1:
             return []
         self._renewed_mono_s = now
-        return self._deliveries(flat, reader.queues)
+        return decode_claims(flat, reader.queues, self._epoch, self.token, self._held, _log_unreadable)
 
     def _ask(self, session: RedisSession, *commands: bytes) -> list[Any]:
         """The answer to the last command, a claim."""
@@ -231,25 +231,6 @@ class RedisClaims:
             flat = self._ask(session, _CACHING, reader.watched[self._watching], command)
         return flat
 
-    def _deliveries(self, flat: list[Any], queues: tuple[str, ...]) -> list[Delivery]:
-        found = []
-        token, epoch, count, held = self.token, self._epoch, len(queues), self._held
-        for at in range(0, len(flat), 3):
-            data = flat[at + 2]
-            try:
-                delivery = decode_envelope(data)
-            except DecodeError as error:
-                logger.error("a message in %s is not one of kombu's: %s", queues[flat[at + 1] % count], error)
-                delivery = Delivery(data)
-            tag = flat[at].decode()
-            delivery.tag = tag
-            delivery.epoch = epoch
-            delivery.queue = queues[flat[at + 1] % count]
-            delivery.context = token
-            held.add(tag)
-            found.append(delivery)
-        return found
-
     # -- settling --------------------------------------------------------------------------------------
 
     def ack(self, session: RedisSession, deliveries: Sequence[Delivery]) -> None:
@@ -266,13 +247,7 @@ class RedisClaims:
 
     def _by_token(self, deliveries: Sequence[Delivery]) -> dict[str, list[str]]:
         """Tags of this epoch by owner; they are not held from now on."""
-        found: dict[str, list[str]] = {}
-        for delivery in deliveries:
-            token = delivery.context
-            if delivery.epoch == self._epoch and token is not None and delivery.tag in self._held:
-                self._held.discard(delivery.tag)
-                found.setdefault(token, []).append(delivery.tag)
-        return found
+        return held_tags(deliveries, self._epoch, self._held)
 
     def _settle_keys(self, token: str) -> list[str]:
         layout = self._layout
@@ -297,3 +272,7 @@ class RedisClaims:
         for token, [tag] in self._by_token([delivery]).items():
             keys = [*self._settle_keys(token), self._layout.delayed_prefix + delivery.queue]
             self._on_settled(session.run(scripts.PARK, keys, [tag, repr(due_at), self._visibility_s]))
+
+
+def _log_unreadable(queue: str, error: DecodeError) -> None:
+    logger.error("a message in %s is not one of kombu's: %s", queue, error)

@@ -84,16 +84,17 @@ class _TlsStream:
             self._plain.setblocking(False)
         return len(data)
 
-    def recv(self, size: int, /) -> bytes:
-        """Raises BlockingIOError when nothing, or no whole record, is there; b"" at the end."""
+    def recv_into(self, buffer: bytearray, size: int, /) -> int:
+        """Raises BlockingIOError when nothing, or no whole record, is there; 0 at the end."""
         records = self._plain.recv(size)
         if not records:
-            return b""
+            return 0
         self._tls.feed(memoryview(records))
         data = b"".join(iter(self._tls.decrypt, b""))
         if not data:
             raise BlockingIOError
-        return data
+        buffer[: len(data)] = data  # behind a record that had come in part the buffer may grow
+        return len(data)
 
     def fileno(self) -> int:
         return self._plain.fileno()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.codec import Message, encode_envelope
+from engine.codec import Message, encode_command, encode_envelope, encode_push
 from engine.errors import (
     CodecError,
     ConnectionLost,
@@ -27,12 +27,14 @@ from engine.transport.redis_layout import Layout
 from engine.transport.redis_router import RedisRouter
 from engine.transport.redis_scripts import PARK_NEW
 from engine.transport.redis_session import RedisSession, evalsha
-from engine.transport.redis_wire import pack
+from engine.transport.redis_wire import pack, pack_word
 
 logger = logging.getLogger("engine.transport.redis")
 
 _CHUNK_MESSAGES = 1000
 _CHUNK_BYTES = 8 * 1024 * 1024
+_MOST_HEADS = 256
+_LPUSH = pack_word("LPUSH")
 _MOST_OWED = 256  #: replies to unconfirmed messages that may be under way
 
 Outcomes = list[Exception | None]
@@ -72,6 +74,7 @@ class RedisPublisher:
         self._router = router
         self._visibility_s = visibility_s
         self._max_size = max_size
+        self._heads: dict[tuple[str, int | None], bytes] = {}  #: LPUSH up to its message
         self._looks_for: RedisSession | None = None
         self._look: Callable[[Any], None] = lambda answer: None
 
@@ -110,21 +113,30 @@ class RedisPublisher:
             or (mandatory and not self._router.exists(queue))
         ):
             return self.publish(session, (message,), confirm, mandatory, timeout)[0]
+        head = self._heads.get((queue, message.priority)) or self._head(queue, message.priority)
         try:
-            data = encode_envelope(message, new_id())
+            command = encode_push(head, message, new_id())
         except CodecError as error:
             return error
-        command = _lpush(self._layout.list_for(queue, message.priority).encode(), (data,))
         if not confirm:
             self._send_later(session, command, timeout)
             return None
         session.settle(timeout)  # nothing of ours is sent yet: a loss here is raised
-        session.wire.send(command)
+        wire = session.wire
+        wire.send(command)
         try:
-            answer = session.wire.reply(timeout)
+            answer = wire.reply(timeout)
         except ConnectionLost:
             return _unknown()
-        return _refusal(answer) if session.wire.is_error(answer) else None
+        return _refusal(answer) if wire.is_error(answer) else None
+
+    def _head(self, queue: str, priority: int | None) -> bytes:
+        """Made once for each of the queues and priorities that come again."""
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        key = self._layout.list_for(queue, priority).encode()
+        head = self._heads[queue, priority] = b"*3\r\n" + _LPUSH + pack_word(key)
+        return head
 
     def _send_later(self, session: RedisSession, command: bytes, timeout: float) -> None:
         """Without waiting for its reply; those of many are read together, before they fill the socket."""
@@ -283,8 +295,7 @@ def _refusal(answer: Any) -> PublishRefused:
 
 
 def _lpush(key: bytes, found: Sequence[bytes]) -> bytes:
-    head = b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%b\r\n" % (len(found) + 2, len(key), key)
-    return head + b"".join([b"$%d\r\n%b\r\n" % (len(data), data) for data in found])
+    return encode_command((b"LPUSH", key, *found))
 
 
 def _chunks(found: list[bytes]) -> list[tuple[int, int]]:

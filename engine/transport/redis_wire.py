@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from engine.codec import encode_command
 from engine.errors import (
     AccessRefused,
     ConnectionFailed,
@@ -35,7 +36,9 @@ from engine.transport.redis_address import RedisAddress
 
 logger = logging.getLogger("engine.transport.redis")
 
-_RECEIVE_BYTES = 256 * 1024
+#: of one read, into a buffer that is used again. `recv` makes room for the most that may come, and more than
+#: the allocator keeps at hand is a mapping of its own, made and undone for each reply: 13 µs
+_RECEIVE_BYTES = 64 * 1024
 _AUTH_ERRORS = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _OLDEST = (6, 2)
@@ -46,7 +49,7 @@ class Stream(Protocol):
     """What a wire needs of its socket, which never blocks."""
 
     def send(self, data: bytes | memoryview, /) -> int: ...
-    def recv(self, size: int, /) -> bytes: ...
+    def recv_into(self, buffer: bytearray, size: int, /) -> int: ...
     def fileno(self) -> int: ...
     def setblocking(self, flag: bool, /) -> None: ...
     def close(self) -> None: ...
@@ -54,7 +57,7 @@ class Stream(Protocol):
 
 def pack(*words: bytes | str | int | float) -> bytes:
     """One command as RESP."""
-    return b"*%d\r\n" % len(words) + b"".join([pack_word(word) for word in words])
+    return encode_command(words)
 
 
 def pack_word(word: bytes | str | int | float) -> bytes:
@@ -92,10 +95,12 @@ class RedisWire:
         self.on_push: Push = on_push or (lambda push: None)
         self._socket: Stream | None = None
         self._reader: Any = None
+        self._received = bytearray()
         self._reply_error: type[Exception] = Exception
         self._protocol_error: type[Exception] = Exception
         self._push_type: type[list[Any]] = list
-        self._pollers: dict[int, select.poll] = {}
+        self._encrypted: ssl.SSLSocket | None = None  #: the socket, when bytes may wait in its TLS layer
+        self._readable: select.poll | None = None
         self._waiter: select.poll | None = None
         self._waited_for: tuple[int, ...] = ()
 
@@ -120,6 +125,7 @@ class RedisWire:
         self._protocol_error = hiredis.ProtocolError
         self._push_type = hiredis.PushNotification
         self._reader = hiredis.Reader(notEnoughData=Ellipsis)
+        self._received = bytearray(_RECEIVE_BYTES)
         try:
             self._socket = self._open()
             self._log_in()
@@ -150,6 +156,7 @@ class RedisWire:
         try:
             wrapped = self._wrap(plain, address.tls)
             wrapped.setblocking(False)
+            self._encrypted = wrapped if isinstance(wrapped, ssl.SSLSocket) else None
             return wrapped
         except BaseException:
             plain.close()
@@ -212,7 +219,7 @@ class RedisWire:
     def abandon(self) -> None:
         """Close the descriptor without a word. Never raises."""
         opened, self._socket = self._socket, None
-        self._pollers, self._waiter = {}, None
+        self._encrypted = self._readable = self._waiter = None
         if opened is not None:
             with contextlib.suppress(OSError):
                 opened.close()
@@ -235,8 +242,10 @@ class RedisWire:
 
     def _send_rest(self, opened: Stream, rest: memoryview) -> None:
         """The socket is full: wait for it, piece by piece."""
+        writable = select.poll()
+        writable.register(opened.fileno(), select.POLLOUT)
         while rest:
-            if not self._ready(select.POLLOUT, self.reply_timeout):
+            if not writable.poll(_milliseconds(self.reply_timeout)):
                 raise self._lost("it takes no more bytes")
             try:
                 rest = rest[opened.send(rest) :]
@@ -247,16 +256,31 @@ class RedisWire:
 
     def reply(self, timeout: float | None = None) -> Any:
         """The next reply; an error reply is returned, not raised. Raises ConnectionLost."""
-        deadline_mono_s = time.monotonic() + (self.reply_timeout if timeout is None else timeout)
         try:
-            while True:
-                answer = self._next()
-                if answer is not Ellipsis:
-                    return answer
-                self._read(deadline_mono_s)
+            answer = self._next()
+            if answer is Ellipsis:
+                answer = self._awaited(self.reply_timeout if timeout is None else timeout)
+            return answer
         except BaseException:
             self.abandon()
             raise
+
+    def _awaited(self, timeout: float) -> Any:
+        deadline_mono_s, left_s = time.monotonic() + timeout, timeout
+        readable = self._readable or self._watch()
+        while True:
+            if not self._pending_tls() and not readable.poll(_milliseconds(left_s)):
+                raise self._lost("no answer in time")
+            if self._receive():
+                answer = self._next()
+                if answer is not Ellipsis:
+                    return answer
+            left_s = deadline_mono_s - time.monotonic()
+
+    def _watch(self) -> select.poll:
+        self._readable = select.poll()
+        self._readable.register(self.fileno(), select.POLLIN)
+        return self._readable
 
     def replies(self, count: int, timeout: float | None = None) -> list[Any]:
         return [self.reply(timeout) for _ in range(count)]
@@ -289,7 +313,7 @@ class RedisWire:
             self._waiter, self._waited_for = select.poll(), key
             for fd in (own, *key):
                 self._waiter.register(fd, select.POLLIN)
-        wait_ms = 0 if self._pending_tls() else math.ceil(max(0.0, timeout) * 1000)
+        wait_ms = 0 if self._pending_tls() else _milliseconds(timeout)
         return any(fd != own for fd, _ in self._waiter.poll(wait_ms))
 
     def _next(self) -> Any:
@@ -304,14 +328,7 @@ class RedisWire:
             self.on_push(answer)
 
     def _pending_tls(self) -> bool:
-        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
-
-    def _ready(self, events: int, timeout: float) -> bool:
-        poller = self._pollers.get(events)
-        if poller is None:
-            poller = self._pollers[events] = select.poll()
-            poller.register(self.fileno(), events)
-        return bool(poller.poll(math.ceil(max(0.0, timeout) * 1000)))
+        return self._encrypted is not None and self._encrypted.pending() > 0
 
     def _receive(self) -> bool:
         """Feed what is there without waiting; False when there is nothing. Raises ConnectionLost."""
@@ -319,27 +336,24 @@ class RedisWire:
         if opened is None:
             raise TransportClosed("this Redis connection is closed: connect first")
         try:
-            data = opened.recv(_RECEIVE_BYTES)
+            size = opened.recv_into(self._received, _RECEIVE_BYTES)
         except _WOULD_BLOCK:
             return False
         except OSError as error:
             raise self._lost(error) from error
-        if not data:
+        if not size:
             raise self._lost("closed by the server")
-        self._reader.feed(data)
+        self._reader.feed(self._received, 0, size)
         return True
-
-    def _read(self, deadline_mono_s: float) -> None:
-        """Feed at least something. Raises ConnectionLost when nothing comes in time."""
-        while True:
-            if not self._pending_tls() and not self._ready(select.POLLIN, deadline_mono_s - time.monotonic()):
-                raise self._lost("no answer in time")
-            if self._receive():
-                return
 
     def _lost(self, why: object) -> ConnectionLost:
         self.abandon()
         return ConnectionLost(f"lost the connection to Redis at {self.address}: {why}")
+
+
+def _milliseconds(seconds: float) -> int:
+    """For poll(2): never less than asked for."""
+    return math.ceil(seconds * 1000) if seconds > 0 else 0
 
 
 def _printable(name: str) -> str:

@@ -69,6 +69,38 @@ def test_given_back_is_first_again(desk: Desk) -> None:
     assert again[0].headers == {}
 
 
+@pytest.mark.parametrize("renewed", [False, True])
+def test_what_a_transport_leaves_keeps_its_order(desk: Desk, renewed: bool) -> None:
+    """Also of claims whose scores a renewal has moved, and of more than Redis keeps in a compact form."""
+    queue = desk.queue()
+    transport = desk.open()
+    names = [f"{number:03}" for number in range(300)]
+    put(transport, queue, *names)
+    transport.consume([queue], 300)
+    assert bodies(take(transport, 300)) == names
+    if renewed:
+        transport.refresh()
+    transport.close()
+    other = desk.open()
+    other.consume([queue], 300)
+    assert bodies(take(other, 300)) == names
+
+
+def test_a_claim_of_some_is_kept_where_a_tag_is_found_at_once(desk: Desk) -> None:
+    """And nothing stays of what made Redis do so."""
+    queue = desk.queue()
+    transport = desk.open()
+    put(transport, queue, *"abcdefghij")
+    transport.consume([queue], 10)
+    deliveries = take(transport, 10)
+    claims = f"engine.claims.{transport._claims.token}"
+    assert desk.raw.object("encoding", claims) == b"hashtable"
+    assert desk.raw.object("encoding", "unacked_index") == b"skiplist"
+    tags = {delivery.tag.encode() for delivery in deliveries}
+    assert set(desk.raw.hkeys(claims)) == tags
+    assert all(len(tag) < 64 for tag in desk.raw.zrange("unacked_index", 0, -1))
+
+
 def test_priorities_round_down_to_a_step(desk: Desk) -> None:
     queue = desk.queue()
     transport = desk.open()
