@@ -181,41 +181,45 @@ cdef int _set_headers(TaskMessage message, dict headers) except -1:
 cdef object _COMPRESSION = "compression"
 
 
-cdef inline bint _is(const uint8_t* at, const char* name, size_t size) noexcept:
+cdef inline bint _same(const uint8_t* at, const char* name, size_t size) noexcept:
     return memcmp(at, name, size) == 0
 
 
 cdef int _field_at(const uint8_t* at, size_t size) noexcept:
     """The field of that name; -1 for a name that is none of the protocol's."""
     if size == 2:
-        return F_ID if _is(at, b"id", 2) else -1
+        return F_ID if _same(at, b"id", 2) else -1
     if size == 3:
-        return F_ETA if _is(at, b"eta", 3) else -1
+        return F_ETA if _same(at, b"eta", 3) else -1
     if size == 4:
-        return F_TASK if _is(at, b"task", 4) else F_SKIP if _is(at, b"lang", 4) or _is(at, b"meth", 4) else -1
+        if _same(at, b"task", 4):
+            return F_TASK
+        return F_SKIP if _same(at, b"lang", 4) or _same(at, b"meth", 4) else -1
     if size == 5:
-        return F_GROUP if _is(at, b"group", 5) else -1
+        return F_GROUP if _same(at, b"group", 5) else -1
     if size == 6:
-        if _is(at, b"origin", 6):
+        if _same(at, b"origin", 6):
             return F_ORIGIN
-        return F_SHADOW if _is(at, b"shadow", 6) else F_STAMPS if _is(at, b"stamps", 6) else -1
+        return F_SHADOW if _same(at, b"shadow", 6) else F_STAMPS if _same(at, b"stamps", 6) else -1
     if size == 7:
-        if _is(at, b"root_id", 7):
+        if _same(at, b"root_id", 7):
             return F_ROOT_ID
-        return F_RETRIES if _is(at, b"retries", 7) else F_EXPIRES if _is(at, b"expires", 7) else -1
+        return F_RETRIES if _same(at, b"retries", 7) else F_EXPIRES if _same(at, b"expires", 7) else -1
     if size == 8:
-        return F_ARGSREPR if _is(at, b"argsrepr", 8) else -1
+        return F_ARGSREPR if _same(at, b"argsrepr", 8) else -1
     if size == 9:
-        return F_TIMELIMIT if _is(at, b"timelimit", 9) else F_PARENT_ID if _is(at, b"parent_id", 9) else -1
+        return F_TIMELIMIT if _same(at, b"timelimit", 9) else F_PARENT_ID if _same(at, b"parent_id", 9) else -1
     if size == 10:
-        return F_KWARGSREPR if _is(at, b"kwargsrepr", 10) else -1
+        return F_KWARGSREPR if _same(at, b"kwargsrepr", 10) else -1
     if size == 11:
-        return F_GROUP_INDEX if _is(at, b"group_index", 11) else F_SKIP if _is(at, b"redelivered", 11) else -1
+        if _same(at, b"group_index", 11):
+            return F_GROUP_INDEX
+        return F_SKIP if _same(at, b"redelivered", 11) else -1
     if size == 13:
-        return F_IGNORE_RESULT if _is(at, b"ignore_result", 13) else -1
+        return F_IGNORE_RESULT if _same(at, b"ignore_result", 13) else -1
     if size == 15:
-        return F_STAMPED_HEADERS if _is(at, b"stamped_headers", 15) else -1
-    return F_NESTING if size == 21 and _is(at, b"replaced_task_nesting", 21) else -1
+        return F_STAMPED_HEADERS if _same(at, b"stamped_headers", 15) else -1
+    return F_NESTING if size == 21 and _same(at, b"replaced_task_nesting", 21) else -1
 
 
 cdef int _set_raw_headers(TaskMessage message, Delivery delivery, bint* compressed) except -1:
