@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import select
 import socket
 import ssl
@@ -30,6 +31,7 @@ from engine.transport.amqp_keepalive import Keepalive
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
 from engine.transport.tls_layer import TlsLayer
+from engine.transport.url import lookup_name
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -49,7 +51,8 @@ class AmqpConnection:
         self._tls: TlsLayer | None = None
         self._keepalive: Keepalive | None = None
         self._poll = select.poll()
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        # from the system: a page of it takes memory only once something was read into it
+        self._buffer = memoryview(mmap.mmap(-1, READ_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._unsent = memoryview(b"")
         self._torn = False
         self._last_in = self._last_out = self._looked = 0.0
@@ -62,7 +65,7 @@ class AmqpConnection:
         endpoint = self.endpoint
         try:
             sock = socket.create_connection(
-                (endpoint.host, endpoint.port), endpoint.connect_timeout_s or None
+                (lookup_name(endpoint.host), endpoint.port), endpoint.connect_timeout_s or None
             )
         except TimeoutError:
             raise ConnectionFailed(

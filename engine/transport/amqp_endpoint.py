@@ -97,7 +97,7 @@ def _tls_settings(parts: BrokerURL, options: TransportOptions) -> dict[str, Any]
     ``check_hostname``, ``server_hostname``), or None for a plain connection."""
     settings: dict[str, Any] = {}
     wanted = parts.scheme == "amqps"
-    if isinstance(options.ssl, Mapping):
+    if options.ssl is not None and isinstance(options.ssl, Mapping):
         wanted = True
         settings.update({name.removeprefix("ssl_"): value for name, value in options.ssl.items()})
     elif options.ssl:
