@@ -22,7 +22,7 @@ from engine.worker import processes, scoreboard
 from engine.worker.banner import log_banner
 from engine.worker.children import Child, Children, Death, State
 from engine.worker.control import Channel
-from engine.worker.generation import Closable, Generation, GenerationState
+from engine.worker.generation import Closable, Generation, GenerationState, Order
 from engine.worker.generations import Generations
 from engine.worker.lines import Lines
 from engine.worker.logs import set_color
@@ -117,13 +117,15 @@ class Supervisor:
     def _on_template(self, generation: Generation, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "spawned":
-            self._on_spawned(message["slot"], message["pid"])
+            for slot, pid in message["pids"]:
+                self._on_spawned(slot, pid)
         elif op == "spawn_failed":
             log.error("could not start a child: %s", message["text"])
-            if message["slot"] == self._remote.slot:
-                self._remote.died(1, time.monotonic())
-            else:
-                self._on_death(self._children.by_slot[message["slot"]], 1)
+            for slot in message["slots"]:
+                if slot == self._remote.slot:
+                    self._remote.died(1, time.monotonic())
+                else:
+                    self._on_death(self._children.by_slot[slot], 1)
         else:
             generation.take_in(message)
             self._on_loaded(generation)
@@ -169,17 +171,21 @@ class Supervisor:
 
     # -- children: start -------------------------------------------------------------------------------
 
-    def _spawn(self, generation: Generation, now: float) -> None:
-        child = self._children.spawning(now)
+    def _spawn(self, generation: Generation, count: int, now: float) -> None:
+        cautious = self._children.crashes_in_a_row > 0
+        orders = [self._order(self._children.spawning(now), cautious) for _ in range(count)]
+        for order in generation.spawn(orders):
+            self._on_death(self._children.by_slot[order.slot], 1)
+        for order in orders:
+            order.control.close()
+
+    def _order(self, child: Child, cautious: bool) -> Order:
         slot = self._scoreboard.slot(child.slot)
         slot.clear()
         line, theirs = self._lines.open(child.slot, lambda channel: self._on_child(child, channel))
         for tombstone in self._quarantine.tombstones.values():
             line.channel.send(tombstone.to_message())
-        cautious = self._children.crashes_in_a_row > 0
-        if not generation.spawn(child.slot, cautious, theirs, line.recorder_fd):
-            self._on_death(child, 1)
-        theirs.close()
+        return Order(child.slot, theirs, line.recorder_fd, cautious)
 
     def _on_spawned(self, slot: int, pid: int) -> None:
         if slot == self._remote.slot:
@@ -351,8 +357,8 @@ class Supervisor:
         plan = self._children.plan(now)
         for slot in plan.drain:
             self._drain(self._children.by_slot[slot], scoreboard.DRAIN)
-        for _ in range(plan.spawn):
-            self._spawn(generation, now)
+        if plan.spawn:
+            self._spawn(generation, plan.spawn, now)
 
     def _tick_stop(self, now: float) -> None:
         due = self._stopping.due(now)
