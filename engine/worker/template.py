@@ -29,6 +29,7 @@ import gc
 import importlib
 import json
 import os
+import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ class _Template:
             self._channel.send({"op": "failed", "text": failure_text(error)})
             return 1
         info["warnings"] = [*info.get("warnings", ()), *_fork_warnings(sockets_before)]
+        if sys.version_info < (3, 12):  # a child that fills it anew would touch the names that stood there
+            sys._clear_type_cache()
         gc.freeze()  # not collected before: what is freed there would be filled, and copied, by each child
         if not self._channel.send({"op": "loaded", "info": _bounded(info)}):
             return 0
