@@ -79,7 +79,7 @@ class RedisTransport(Transport):
     # -- life ------------------------------------------------------------------------------------------
 
     @classmethod
-    def preload(cls) -> None:
+    def preload(cls, url: str, options: TransportOptions) -> None:
         with contextlib.suppress(MissingExtra):
             import_hiredis()
 

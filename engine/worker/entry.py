@@ -65,7 +65,7 @@ def _preload(app: Any) -> None:
     from engine.transport import split_failover, transport_class
 
     for url in split_failover(app.conf.broker_read_url or app.conf.broker_url):
-        transport_class(url).preload()
+        transport_class(url).preload(url, app.transport_options())
     app.producer  # noqa: B018 - made, not connected
     store = app.open_store()
     if store is not None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.worker.conftest import Place
 from tests.worker.harness import Worker, wait_for
+from tools.brokers import RabbitMQ
 
 #: MiB of data made by the app's import
 _BALLAST_MIB = 24
@@ -36,7 +39,7 @@ def _private_mib(pid: int) -> float:
     return sum(map(int, re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.MULTILINE))) / 1024
 
 
-def test_a_childs_first_tasks_import_nothing(place: Place) -> None:
+def _check_that_nothing_is_imported(place: Place) -> None:
     (place.folder / "telling_app.py").write_text(_APP)
     tell = place.app.signature("telling_app.tell")
     with Worker(place.folder, place.environ, app="telling_app:app", concurrency=1) as worker:
@@ -47,6 +50,18 @@ def test_a_childs_first_tasks_import_nothing(place: Place) -> None:
     told = {line[1]: line[4:] for line in place.ledger.lines() if line[0] == "told"}
     print(told)
     assert told == {"first": [], "failing": [], "again": [], "last": []}, "modules that came after the fork"
+
+
+def test_a_childs_first_tasks_import_nothing(place: Place) -> None:
+    _check_that_nothing_is_imported(place)
+
+
+@pytest.mark.amqp
+def test_nor_do_they_over_tls(rabbitmq: RabbitMQ, tmp_path: Path, unique: str) -> None:
+    url = f"{rabbitmq.amqps_url}?cacertfile={rabbitmq.cafile}"
+    place = Place(url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
+    _check_that_nothing_is_imported(place)
+    place.close()
 
 
 def test_children_share_the_apps_memory(sqlite_place: Place) -> None:
