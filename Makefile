@@ -16,10 +16,12 @@ $(VENV)/pyvenv.cfg:
 	@$(PYTHON) tools/setup_check.py
 	$(PYTHON) -m venv $(VENV)
 
-# The bare install: what a user gets with `pip install .`, in place so that the sources can be edited.
+# The bare install: what a user gets with `pip install .`, in place so that the sources can be edited; the
+# bytecode too, which Python may not be allowed to write by itself (PYTHONDONTWRITEBYTECODE).
 $(VENV)/.run: $(VENV)/pyvenv.cfg $(SOURCES)
 	@echo "building the engine in $(VENV): about a minute" >&2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m compileall -q engine
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from engine.errors import ConfigurationError
 from engine.transport.base import Capabilities, Transport, TransportOptions
+from engine.transport.failover import open_first
 from engine.transport.url import BrokerURL, mask_url, split_failover
 
 __all__ = [
@@ -53,6 +54,4 @@ def open_transport(url: str, options: TransportOptions | None = None) -> Transpo
     """Connect to the first broker of a failover list (``url1;url2``) that answers.
 
     Raises the last one's ConnectionFailed when none does."""
-    from engine.transport.failover import open_first
-
     return open_first(split_failover(url), options)

@@ -62,6 +62,13 @@ class AmqpTransport(Transport):
 
     # -- life ----------------------------------------------------------------------------------------------
 
+    @classmethod
+    def preload(cls, url: str, options: TransportOptions) -> None:
+        if options.ssl or "amqps" in url or "ssl" in url:
+            import encodings.idna  # noqa: F401 - the ssl module takes host names through it
+
+            from engine.transport import tls_layer  # noqa: F401 - and OpenSSL with it
+
     def connect(self) -> None:
         if self.connected:
             return

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import select
 import socket
-import ssl
 import time
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from engine.codec import HEARTBEAT_FRAME, Method
 from engine.errors import ConnectionFailed, ConnectionLost
@@ -29,7 +29,12 @@ from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
-from engine.transport.tls_layer import TlsLayer
+from engine.transport.url import lookup_name
+
+if TYPE_CHECKING:  # OpenSSL is imported where TLS is wanted: 8 ms and a megabyte
+    import ssl
+
+    from engine.transport.tls_layer import TlsLayer
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -47,9 +52,11 @@ class AmqpConnection:
         self.fd = -1
         self._socket: socket.socket | None = None
         self._tls: TlsLayer | None = None
+        self._tls_errors: tuple[type[Exception], ...] = ()
         self._keepalive: Keepalive | None = None
         self._poll = select.poll()
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        # from the system: a page of it takes memory only once something was read into it
+        self._buffer = memoryview(mmap.mmap(-1, READ_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._unsent = memoryview(b"")
         self._torn = False
         self._last_in = self._last_out = self._looked = 0.0
@@ -62,7 +69,7 @@ class AmqpConnection:
         endpoint = self.endpoint
         try:
             sock = socket.create_connection(
-                (endpoint.host, endpoint.port), endpoint.connect_timeout_s or None
+                (lookup_name(endpoint.host), endpoint.port), endpoint.connect_timeout_s or None
             )
         except TimeoutError:
             raise ConnectionFailed(
@@ -217,7 +224,7 @@ class AmqpConnection:
         self._looked = time.monotonic()
         try:
             self._take(self._buffer[:size])
-        except ssl.SSLError as error:
+        except self._tls_errors as error:
             self._lose(ConnectionLost(f"TLS with {self.endpoint} broke: {error}"))
         self._torn = False
         if self.protocol.state is State.CLOSED:
@@ -350,6 +357,11 @@ class AmqpConnection:
     # -- opening -------------------------------------------------------------------------------------------
 
     def _tls_handshake(self, context: ssl.SSLContext, deadline: float) -> None:
+        import ssl
+
+        from engine.transport.tls_layer import TlsLayer
+
+        self._tls_errors = (ssl.SSLError,)
         tls = TlsLayer(context, self.endpoint.server_hostname)
         try:
             while True:

@@ -7,14 +7,16 @@ no password is in any text made here.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigurationError
 from engine.transport.base import TransportOptions
 from engine.transport.url import BrokerURL, mask_url
+
+if TYPE_CHECKING:  # imported where TLS is wanted
+    import ssl
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -97,7 +99,7 @@ def _tls_settings(parts: BrokerURL, options: TransportOptions) -> dict[str, Any]
     ``check_hostname``, ``server_hostname``), or None for a plain connection."""
     settings: dict[str, Any] = {}
     wanted = parts.scheme == "amqps"
-    if isinstance(options.ssl, Mapping):
+    if options.ssl is not None and isinstance(options.ssl, Mapping):
         wanted = True
         settings.update({name.removeprefix("ssl_"): value for name, value in options.ssl.items()})
     elif options.ssl:
@@ -114,6 +116,8 @@ def _tls_settings(parts: BrokerURL, options: TransportOptions) -> dict[str, Any]
 
 
 def _tls_context(settings: Mapping[str, Any], host: str) -> ssl.SSLContext:
+    import ssl
+
     given = settings.get("context")
     if isinstance(given, ssl.SSLContext):
         return given

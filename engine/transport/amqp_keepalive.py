@@ -7,9 +7,13 @@ something else is written; then they must go out first (`before_write`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engine._keepalive import Keeper
 from engine.codec import HEARTBEAT_FRAME
-from engine.transport.tls_layer import TlsLayer
+
+if TYPE_CHECKING:
+    from engine.transport.tls_layer import TlsLayer
 
 #: How long a task over TLS may keep Python from running without losing the connection. Where Python gets to
 #: run, records are made again in time (`Transport.refresh`).

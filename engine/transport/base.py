@@ -78,6 +78,11 @@ class Transport(ABC):
 
     # -- life ------------------------------------------------------------------------------------------
 
+    @classmethod  # noqa: B027 - most have nothing left to import
+    def preload(cls, url: str, options: TransportOptions) -> None:
+        """Import what `connect` would, so that processes that are forked afterwards share its memory. What is
+        missing is left for `connect` to tell."""
+
     @abstractmethod
     def connect(self) -> None:
         """Open the connection. Raises ConnectionFailed, AccessRefused, MissingExtra. Idempotent."""

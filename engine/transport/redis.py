@@ -20,6 +20,7 @@ at once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -28,7 +29,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from engine.codec import Delivery, Message, decode_envelope
-from engine.errors import DecodeError, TransportClosed, TransportError
+from engine.errors import DecodeError, MissingExtra, TransportClosed, TransportError
 from engine.model import ExchangeSpec, QueueSpec, QueueState
 from engine.transport import redis_scripts as scripts
 from engine.transport.base import Capabilities, Transport, TransportOptions
@@ -41,7 +42,7 @@ from engine.transport.redis_publish import RedisPublisher
 from engine.transport.redis_recovery import RedisRecovery
 from engine.transport.redis_router import RedisRouter
 from engine.transport.redis_session import RedisSession
-from engine.transport.redis_wire import RedisWire, pack
+from engine.transport.redis_wire import RedisWire, import_hiredis, pack
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -76,6 +77,11 @@ class RedisTransport(Transport):
         self._idle = True  #: the last claim emptied the lists
 
     # -- life ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def preload(cls, url: str, options: TransportOptions) -> None:
+        with contextlib.suppress(MissingExtra):
+            import_hiredis()
 
     def connect(self) -> None:
         if self.connected:

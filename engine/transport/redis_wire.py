@@ -33,6 +33,7 @@ from engine.errors import (
     install_hint,
 )
 from engine.transport.redis_address import RedisAddress
+from engine.transport.url import lookup_name
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -66,7 +67,8 @@ def pack_word(word: bytes | str | int | float) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
-def _hiredis() -> Any:
+def import_hiredis() -> Any:
+    """The module. Raises MissingExtra."""
     try:
         import hiredis
     except ImportError:
@@ -120,7 +122,7 @@ class RedisWire:
         """Open, log in, choose the database. Raises ConnectionFailed, AccessRefused, MissingExtra."""
         if self._socket is not None:
             return
-        hiredis = _hiredis()
+        hiredis = import_hiredis()
         self._reply_error = hiredis.ReplyError
         self._protocol_error = hiredis.ProtocolError
         self._push_type = hiredis.PushNotification
@@ -148,7 +150,7 @@ class RedisWire:
             plain.settimeout(self.connect_timeout)
             plain.connect(address.unix_path)
         else:
-            plain = socket.create_connection((address.host, address.port), self.connect_timeout)
+            plain = socket.create_connection((lookup_name(address.host), address.port), self.connect_timeout)
             self._tune(plain)
         if address.tls is None:
             plain.setblocking(False)

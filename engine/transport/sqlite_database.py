@@ -16,7 +16,6 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import weakref
@@ -179,6 +178,8 @@ class Database:
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 connection.close(True)
             except apsw.Error:  # another thread was using it: it can't be closed, so it must live for ever
+                import ctypes
+
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
                 _broken.add(self.path)
                 _cut_descriptors(self.path)

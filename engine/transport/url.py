@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from engine.errors import ConfigurationError
 from engine.masking import mask_url
 
-__all__ = ["UNQUOTED", "BrokerURL", "mask_url", "split_failover"]
+__all__ = ["UNQUOTED", "BrokerURL", "lookup_name", "mask_url", "split_failover"]
 
 #: how a password is written in a URL
 UNQUOTED = "in user name and password write %23 for #, %2F for /, %3F for ?, %3A for :, %40 for @, %25 for %"
@@ -60,6 +61,12 @@ def _why_no_url(url: str) -> str | None:
     if parts.fragment:
         return f"it holds a #, after which nothing would be read; {UNQUOTED}"
     return None
+
+
+def lookup_name(host: str) -> str:
+    """A host as `socket.create_connection` is to be given it. As bytes where that is the same: text is taken
+    through IDNA, whose tables are a megabyte in every process that connects."""
+    return cast("str", host.encode()) if host.isascii() else host  # typeshed knows of text alone
 
 
 def split_failover(url: str | list[str] | tuple[str, ...]) -> list[str]:

@@ -10,7 +10,7 @@ the children `child` (the loop), `intake` (what to do with a message), `executio
 
 from __future__ import annotations
 
-from engine.worker.options import WorkerOptions
+from engine.worker.options import MAX_CONCURRENCY, WorkerOptions
 
 __all__ = ["WorkerOptions", "run_worker"]
 
@@ -24,11 +24,16 @@ def run_worker(app_path: str, options: WorkerOptions | None = None) -> int:
         app_path: ``module:attribute``, a module, or a file. It is imported in a process of its own.
         options: see `WorkerOptions`.
     """
+    from engine.worker.generation import Generation
     from engine.worker.logs import configure
     from engine.worker.pidfile import pidfile
-    from engine.worker.supervisor import Supervisor
+    from engine.worker.scoreboard import Scoreboard
 
     options = options or WorkerOptions()
     configure(options.loglevel, options.json_logs, options.log_color)
     with pidfile(options.pidfile):
-        return Supervisor(app_path, options, _ENTRY).run()
+        scoreboard = Scoreboard(2 * MAX_CONCURRENCY + 2)
+        first = Generation.fork(1, app_path, options, scoreboard, _ENTRY, ())
+        from engine.worker.supervisor import Supervisor  # while the template imports the app
+
+        return Supervisor(app_path, options, _ENTRY, scoreboard, first).run()

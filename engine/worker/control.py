@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 MAX_MESSAGE_BYTES = 64 * 1024
-_ANCILLARY_BYTES = socket.CMSG_LEN(4 * array.array("i").itemsize)
+MAX_FDS = 128  #: descriptors that travel with one message; Linux takes 253
+_ANCILLARY_BYTES = socket.CMSG_LEN(MAX_FDS * array.array("i").itemsize)
 
 
 class Channel:

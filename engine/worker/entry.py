@@ -10,6 +10,7 @@ import logging
 import os
 from typing import Any
 
+from engine import __version__
 from engine.errors import EngineError
 from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
@@ -64,7 +65,7 @@ def _preload(app: Any) -> None:
     from engine.transport import split_failover, transport_class
 
     for url in split_failover(app.conf.broker_read_url or app.conf.broker_url):
-        transport_class(url)
+        transport_class(url).preload(url, app.transport_options())
     app.producer  # noqa: B018 - made, not connected
     store = app.open_store()
     if store is not None:
@@ -73,20 +74,14 @@ def _preload(app: Any) -> None:
 
 def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
     """What the supervisor and the banner need to know: names, masked URLs, and the options as they hold."""
-    from importlib.metadata import PackageNotFoundError, version
-
     conf = app.conf
     warnings = _unsupported(app)
     controlled = _can_be_controlled(app, warnings)
-    try:
-        number = version("engine")
-    except PackageNotFoundError:
-        number = "(from source)"
     names = sorted(name for name in app.tasks if not name.startswith("celery."))
     concurrency = options.concurrency or int(conf.worker_concurrency or 0) or processes.usable_cpus()
     drain = conf.worker_drain_deadline if options.drain_deadline_s is None else options.drain_deadline_s
     return {
-        "version": number,
+        "version": __version__,
         "app": app.main or type(app).__name__,
         "broker": mask_url(_text(conf.broker_read_url or conf.broker_url)),
         "results": mask_url(app.result_url) if app.result_url else None,

@@ -14,6 +14,7 @@ sleeps in one ``poll``: it costs nothing until it is needed.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -65,7 +66,7 @@ class Host(Protocol):
 class Flusher:
     """The thread. ``watch`` is called by the main thread when a task has its start, and something waits."""
 
-    def __init__(self, host: Host, control_fd: int, name: str = "engine-flusher") -> None:
+    def __init__(self, host: Host, control_fd: int) -> None:
         self._host = host
         self._control_fd = control_fd
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -73,22 +74,24 @@ class Flusher:
         self.parked = True
         self.orphaned = False
         self._refreshed_mono_s = 0.0
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._started = False
 
     def watch(self) -> None:
         """There is something to lose if the task that starts now is long. Cheap when awake already."""
         if self.parked:
             self.parked = False
-            if self._thread.ident is None:
+            if not self._started:
                 self._start()
             else:
                 os.eventfd_write(self._bell, 1)
 
     def _start(self) -> None:
-        """Start the thread, at the first need of it; all signals stay with the main thread."""
+        """Start the thread, at the first need of it; all signals stay with the main thread. Not as a
+        `threading.Thread`: nobody looks at it, and its start takes a quarter MiB less of every child."""
+        self._started = True
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self._thread.start()
+            _thread.start_new_thread(self._run, ())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

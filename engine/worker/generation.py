@@ -6,11 +6,12 @@ import enum
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.worker import processes, signals
-from engine.worker.control import Channel
+from engine.worker.control import MAX_FDS, Channel
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
 from engine.worker.template import WORK, run_template
@@ -18,12 +19,27 @@ from engine.worker.template import WORK, run_template
 #: a template that does not end by itself within this is killed
 _END_GRACE_S = 3.0
 _END_STEP_S = 0.02
+_MOST_AT_ONCE = MAX_FDS // 2  # each child has two descriptors
 
 
 class Closable(Protocol):
     """What a forked process has to close, since it is the supervisor's."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A child to be forked, and its ends of its line."""
+
+    slot: int
+    control: Channel
+    recorder_fd: int = -1  #: -1: none
+    cautious: bool = False  #: its predecessor crashed
+    role: str = WORK
+
+    def fds(self) -> list[int]:
+        return [self.control.fileno()] if self.recorder_fd < 0 else [self.control.fileno(), self.recorder_fd]
 
 
 class GenerationState(enum.Enum):
@@ -67,17 +83,25 @@ class Generation:
         theirs.close()
         return cls(number, pid, mine)
 
-    def spawn(self, slot: int, cautious: bool, control: Channel, recorder_fd: int, role: str = WORK) -> bool:
-        """Ask for a child; the answer comes as a message. False when the template is gone."""
-        message = {
-            "op": "spawn",
-            "role": role,
-            "slot": slot,
-            "generation": self.number,
-            "cautious": cautious,
-        }
-        fds = [control.fileno()] if recorder_fd < 0 else [control.fileno(), recorder_fd]
-        return self.channel.send(message, fds)
+    def spawn(self, orders: Sequence[Order]) -> list[Order]:
+        """Ask for children; the answer comes as messages. The orders that could not be given: the template is
+        gone."""
+        for start in range(0, len(orders), _MOST_AT_ONCE):
+            some = orders[start : start + _MOST_AT_ONCE]
+            children = [
+                {
+                    "role": order.role,
+                    "slot": order.slot,
+                    "generation": self.number,
+                    "cautious": order.cautious,
+                    "fds": len(order.fds()),
+                }
+                for order in some
+            ]
+            fds = [fd for order in some for fd in order.fds()]
+            if not self.channel.send({"op": "spawn", "children": children}, fds):
+                return list(orders[start:])
+        return []
 
     def take_in(self, message: dict[str, Any]) -> None:
         """Note what the template told of itself."""

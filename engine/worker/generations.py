@@ -44,8 +44,12 @@ class Generations:
 
     def load(self) -> None:
         """Fork a template; it answers when the app is loaded."""
-        self._numbers += 1
-        generation = self.loading = self._fork(self._numbers)
+        self.begin(self._fork(self._numbers + 1))
+
+    def begin(self, generation: Generation) -> None:
+        """A template is loading the app: listen to it."""
+        self._numbers = generation.number
+        self.loading = generation
         self._lines.listen(generation.channel, lambda: self._read(generation))
 
     def _read(self, generation: Generation) -> None:

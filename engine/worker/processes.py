@@ -7,7 +7,6 @@ the caller goes without.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import resource
@@ -22,27 +21,26 @@ EXIT_CUT_OFF = 115
 _CANARY_FD = 200
 
 _PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NAME = 15
 _FREEZE_WAIT_S = 0.05
 _FREEZE_STEP_S = 0.0005
 
 
-def _prctl(option: int, argument: int | bytes) -> bool:
+def become_subreaper() -> bool:
+    """Orphaned descendants become children of this process, so that it reaps what a template forked. Those
+    that exist already are included."""
+    import ctypes  # only the supervisor needs it: no other process of the worker has its memory
+
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        return bool(libc.prctl(option, argument, 0, 0, 0) == 0)
+        return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (OSError, AttributeError):
         return False
 
 
-def become_subreaper() -> bool:
-    """Orphaned descendants become children of this process, so that it reaps what a template forked."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
 def set_name(name: str) -> None:
     """The process's short name in ``ps`` and ``top`` (15 bytes)."""
-    _prctl(_PR_SET_NAME, name.encode()[:15])
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb", buffering=0) as comm:
+        comm.write(name.encode()[:15])
 
 
 def reap() -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from typing import Any
 from engine.worker import processes, recorder
 from engine.worker.children import Child, State
 from engine.worker.control import Channel
-from engine.worker.generation import Generation
+from engine.worker.generation import Generation, Order
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
 from engine.worker.template import CONTROL
@@ -97,7 +97,7 @@ class Remote:
         self.child = Child(self.slot, generation.number, now)
         self.channel, self._recorder_fd = mine, recorder.create()
         self._listen(mine, self._read)
-        if not generation.spawn(self.slot, False, theirs, self._recorder_fd, CONTROL):
+        if generation.spawn([Order(self.slot, theirs, self._recorder_fd, role=CONTROL)]):
             self.died(1, now)
         theirs.close()
 

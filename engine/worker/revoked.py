@@ -7,7 +7,6 @@ sent to anybody. The last 50,000 are kept (as Celery does), for as long as the w
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import struct
 from collections.abc import Iterable
@@ -22,6 +21,8 @@ def key_of(task_id: str) -> str:
     """What is kept of an id: the id itself, or a digest of one that is long."""
     if len(task_id) <= KEY_BYTES and task_id.isascii() and "\0" not in task_id:
         return task_id
+    import hashlib  # such an id is rare, and OpenSSL comes with it
+
     raw = task_id.encode("utf-8", "surrogatepass")
     return "~" + hashlib.blake2b(raw, digest_size=(KEY_BYTES - 1) // 2).hexdigest()
 

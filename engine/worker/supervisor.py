@@ -22,7 +22,7 @@ from engine.worker import processes, scoreboard
 from engine.worker.banner import log_banner
 from engine.worker.children import Child, Children, Death, State
 from engine.worker.control import Channel
-from engine.worker.generation import Closable, Generation, GenerationState
+from engine.worker.generation import Closable, Generation, GenerationState, Order
 from engine.worker.generations import Generations
 from engine.worker.lines import Lines
 from engine.worker.logs import set_color
@@ -41,6 +41,8 @@ log = logging.getLogger("engine.worker")
 _TICK_S = 0.25
 _TEMPLATE_RETRY_S = 5.0
 _BOOT_DEADLINE_S = 60.0
+#: so long the first children have the CPUs for themselves, unless they are ready sooner
+_FIRST_TURN_S = 0.1
 
 EXIT_OK = 0
 EXIT_FAILED = 1  #: the app could not be loaded, or children die at boot
@@ -48,13 +50,20 @@ EXIT_KILLED_TASKS = 3  #: a cold stop interrupted tasks (they will run again)
 
 
 class Supervisor:
-    """One worker. ``run`` returns its exit code."""
+    """One worker. ``run`` returns its exit code. ``first`` is being loaded already."""
 
-    def __init__(self, app_path: str, options: WorkerOptions, entry_module: str) -> None:
+    def __init__(
+        self,
+        app_path: str,
+        options: WorkerOptions,
+        entry_module: str,
+        board: Scoreboard,
+        first: Generation,
+    ) -> None:
         self._app_path = app_path
         self._options = options
         self._entry_module = entry_module
-        self._scoreboard = Scoreboard(2 * MAX_CONCURRENCY + 2)
+        self._scoreboard = board
         self._children = Children(0, self._scoreboard.child_slots)
         self._lines = Lines()
         self._unclaimed: dict[int, int] = {}  # pids that ended before the template told whose they are
@@ -65,11 +74,13 @@ class Supervisor:
         self._generations = Generations(
             self._lines, self._fork_template, self._on_template, self._on_template_gone
         )
+        self._first = first
         self._announced = False
         self._exit_code = EXIT_OK
         self._stopping = Stopping()
         self._gave_up = False
         self._retry_load_mono_s = 0.0
+        self._first_turn_ends_mono_s = 0.0
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -80,7 +91,7 @@ class Supervisor:
         selector = self._lines.selector
         selector.register(self._inbox, selectors.EVENT_READ, self._on_signals)
         try:
-            self._generations.load()
+            self._generations.begin(self._first)
             while not self._finished():
                 for key, _ in selector.select(_TICK_S):
                     key.data()
@@ -117,13 +128,15 @@ class Supervisor:
     def _on_template(self, generation: Generation, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "spawned":
-            self._on_spawned(message["slot"], message["pid"])
+            for slot, pid in message["pids"]:
+                self._on_spawned(slot, pid)
         elif op == "spawn_failed":
             log.error("could not start a child: %s", message["text"])
-            if message["slot"] == self._remote.slot:
-                self._remote.died(1, time.monotonic())
-            else:
-                self._on_death(self._children.by_slot[message["slot"]], 1)
+            for slot in message["slots"]:
+                if slot == self._remote.slot:
+                    self._remote.died(1, time.monotonic())
+                else:
+                    self._on_death(self._children.by_slot[slot], 1)
         else:
             generation.take_in(message)
             self._on_loaded(generation)
@@ -139,6 +152,7 @@ class Supervisor:
         set_color(self._options.log_color)
         self._children.concurrency = self._options.concurrency or processes.usable_cpus()
         if first:
+            self._first_turn_ends_mono_s = time.monotonic() + _FIRST_TURN_S
             log_banner(generation.info, self._options, os.getpid())
             if pattern := generation.info.get("state_db"):
                 self._revoking.remember_in(pattern, self._options.nodename())
@@ -169,17 +183,21 @@ class Supervisor:
 
     # -- children: start -------------------------------------------------------------------------------
 
-    def _spawn(self, generation: Generation, now: float) -> None:
-        child = self._children.spawning(now)
+    def _spawn(self, generation: Generation, count: int, now: float) -> None:
+        cautious = self._children.crashes_in_a_row > 0
+        orders = [self._order(self._children.spawning(now), cautious) for _ in range(count)]
+        for order in generation.spawn(orders):
+            self._on_death(self._children.by_slot[order.slot], 1)
+        for order in orders:
+            order.control.close()
+
+    def _order(self, child: Child, cautious: bool) -> Order:
         slot = self._scoreboard.slot(child.slot)
         slot.clear()
         line, theirs = self._lines.open(child.slot, lambda channel: self._on_child(child, channel))
         for tombstone in self._quarantine.tombstones.values():
             line.channel.send(tombstone.to_message())
-        cautious = self._children.crashes_in_a_row > 0
-        if not generation.spawn(child.slot, cautious, theirs, line.recorder_fd):
-            self._on_death(child, 1)
-        theirs.close()
+        return Order(child.slot, theirs, line.recorder_fd, cautious)
 
     def _on_spawned(self, slot: int, pid: int) -> None:
         if slot == self._remote.slot:
@@ -338,10 +356,14 @@ class Supervisor:
         for child in self._children:
             self._watch(child, now)
         self._revoking.tick(now)
-        self._remote.keep(self._generations.current, now, self._options)
         if self._children.stopping:
             self._tick_stop(now)
-            return
+        else:
+            self._tick_work(now)
+        if self._announced or now >= self._first_turn_ends_mono_s:
+            self._remote.keep(self._generations.current, now, self._options)
+
+    def _tick_work(self, now: float) -> None:
         generation = self._generations.current
         if generation is None:
             if self._generations.loading is None and now >= self._retry_load_mono_s:
@@ -351,8 +373,16 @@ class Supervisor:
         plan = self._children.plan(now)
         for slot in plan.drain:
             self._drain(self._children.by_slot[slot], scoreboard.DRAIN)
-        for _ in range(plan.spawn):
-            self._spawn(generation, now)
+        count = min(plan.spawn, self._room(now))
+        if count > 0:
+            self._spawn(generation, count, now)
+
+    def _room(self, now: float) -> int:
+        """How many children may be started now. At the worker's start as many as there are CPUs at first, so
+        that tasks that wait are not kept waiting until all children have booted."""
+        if self._announced or now >= self._first_turn_ends_mono_s:
+            return MAX_CONCURRENCY
+        return processes.usable_cpus() - len(self._children)
 
     def _tick_stop(self, now: float) -> None:
         due = self._stopping.due(now)

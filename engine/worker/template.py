@@ -12,15 +12,19 @@ Fork safety
 * Fork copies one thread. Locks that another thread held stay locked for ever in the child, so a template with
   threads is reported with a warning that names them.
 * Sockets opened at import would be shared by all children; they are counted and warned of.
-* Children are forked twice, and the middle process ends at once: so the child belongs to the supervisor (a
-  subreaper), which alone waits for it. The template passes the pid on.
+* Children are forked by a process in the middle, which ends at once: so a child belongs to the supervisor (a
+  subreaper), which alone waits for it. The template passes the pids on.
 * Every process closes the control ends that are not its own. Otherwise the death of a process would not be
   an end of file for its peer.
+
+Memory
+------
+What the template writes to after a fork is copied: the child keeps the old page for itself. So children that
+start together are forked together, and what is done for each of them in between is little.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import json
@@ -28,13 +32,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from engine.worker import processes, signals
 from engine.worker.control import MAX_MESSAGE_BYTES, Channel
 from engine.worker.failure import failure_text
+from engine.worker.forking import fork_detached, leave
 from engine.worker.options import WorkerOptions
 from engine.worker.scoreboard import Scoreboard
 
@@ -92,7 +96,7 @@ def run_template(
     except BaseException:  # noqa: BLE001 - the last thing this process says
         traceback.print_exc()
     finally:
-        _leave(code)
+        leave(code)
 
 
 class _Template:
@@ -108,7 +112,7 @@ class _Template:
         sockets_before = processes.open_sockets()
         try:
             importlib.invalidate_caches()
-            entry: EntryPoints = importlib.import_module(entry_module)
+            entry = _import(entry_module)
             app = entry.load(self._app_path, self._options)
             entry.announce(app, "worker_init", self._options)
             info = entry.describe(app, self._options)
@@ -116,8 +120,9 @@ class _Template:
             self._channel.send({"op": "failed", "text": failure_text(error)})
             return 1
         info["warnings"] = [*info.get("warnings", ()), *_fork_warnings(sockets_before)]
-        gc.collect()
-        gc.freeze()
+        if sys.version_info < (3, 12):  # a child that fills it anew would touch the names that stood there
+            sys._clear_type_cache()
+        gc.freeze()  # not collected before: what is freed there would be filled, and copied, by each child
         if not self._channel.send({"op": "loaded", "info": _bounded(info)}):
             return 0
         self._serve(entry, app)
@@ -129,77 +134,59 @@ class _Template:
         while (request := self._channel.wait()) is not None:
             message, fds = request
             if message["op"] == "spawn":
-                self._spawn(entry, app, message, fds)
+                self._spawn(entry, app, message["children"], fds)
             elif message["op"] == "ready":
                 entry.announce(app, "worker_ready", self._options)
             elif message["op"] == "stop":
                 return
 
-    def _spawn(self, entry: EntryPoints, app: Any, message: dict[str, Any], fds: list[int]) -> None:
+    def _spawn(self, entry: EntryPoints, app: Any, orders: list[dict[str, Any]], fds: list[int]) -> None:
+        """``fds``: for each child its control channel, and its flight recorder where there is one."""
+        mine = iter(fds)
+        given = [(order, [next(mine) for _ in range(order["fds"])]) for order in orders]
+
+        def be(number: int) -> int:
+            order, kept = given[number]
+            processes.close_fds(fd for fd in fds if fd not in kept)
+            return self._be_child(entry, app, order, kept)
+
+        pids: list[int] = []
+        why = "the system is out of processes or memory"
         try:
-            pid = _fork_twice(lambda: self._be_child(entry, app, message, fds))
+            pids = fork_detached(len(orders), be)
         except OSError as error:
-            self._channel.send({"op": "spawn_failed", "slot": message["slot"], "text": str(error)})
-        else:
-            self._channel.send({"op": "spawned", "slot": message["slot"], "pid": pid})
+            why = str(error)
         finally:
             processes.close_fds(fds)
+        slots = [order["slot"] for order in orders]
+        self._channel.send({"op": "spawned", "pids": list(zip(slots, pids, strict=False))})
+        if missing := slots[len(pids) :]:
+            self._channel.send({"op": "spawn_failed", "slots": missing, "text": why})
 
-    def _be_child(self, entry: EntryPoints, app: Any, message: dict[str, Any], fds: list[int]) -> int:
+    def _be_child(self, entry: EntryPoints, app: Any, order: dict[str, Any], fds: list[int]) -> int:
         self._channel.close()
         birth = Birth(
-            slot=message["slot"],
-            generation=message["generation"],
-            cautious=message["cautious"],
+            slot=order["slot"],
+            generation=order["generation"],
+            cautious=order["cautious"],
             control=Channel.from_fd(fds[0]),
             recorder_fd=fds[1] if len(fds) > 1 else -1,
             scoreboard=self._scoreboard,
             options=self._options,
         )
-        run = entry.run_control_child if message["role"] == CONTROL else entry.run_child
+        run = entry.run_control_child if order["role"] == CONTROL else entry.run_child
         return run(app, birth)
 
 
-def _fork_twice(body: Callable[[], int]) -> int:
-    """Fork a grandchild that runs ``body`` and exits with its result; its pid. It belongs to the nearest
-    subreaper, not to us."""
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    middle = os.fork()
-    if middle == 0:
-        os.close(read_fd)
-        try:
-            grandchild = os.fork()
-        except OSError:
-            os._exit(1)
-        if grandchild:
-            os.write(write_fd, str(grandchild).encode())
-            os._exit(0)
-        os.close(write_fd)
-        code = 1
-        try:
-            code = body()
-        except BaseException:  # noqa: BLE001 - the last thing this process says
-            traceback.print_exc()
-        finally:
-            _leave(code)
-    os.close(write_fd)
+def _import(entry_module: str) -> EntryPoints:
+    """Without looking for garbage meanwhile: our modules make none, and it would cost 5 % of the time."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(0)
     try:
-        pid = os.read(read_fd, 32)
+        entry: EntryPoints = importlib.import_module(entry_module)
     finally:
-        os.close(read_fd)
-        os.waitpid(middle, 0)
-    if not pid:
-        raise OSError("could not fork a child: the system is out of processes or memory")
-    return int(pid)
-
-
-def _leave(code: int) -> NoReturn:
-    """End without running what belongs to the parent: its atexit functions, its test runner, its finally."""
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    with contextlib.suppress(Exception):
-        sys.stderr.flush()
-    os._exit(code)
+        gc.set_threshold(*threshold)
+    return entry
 
 
 def _fork_warnings(sockets_before: int) -> list[str]:

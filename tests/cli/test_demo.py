@@ -80,7 +80,7 @@ def test_unreadable_files_are_counted_and_nothing_fails(library: Path) -> None:
 
 def test_sums_that_differ_are_status_1(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.cli import demo_run
-    from engine.cli.main import run_command
+    from engine.cli.commands import run_command
 
     monkeypatch.setattr(demo_run, "count_plainly", lambda files, bar: demo_run.Counted([], 1.0))
     assert run_command(["demo", str(library), "-c", "1"]) == 1

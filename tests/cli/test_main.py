@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from engine.cli.main import COMMANDS, cli, run_command
+from engine.cli.commands import COMMANDS, cli, run_command
 from tests.cli.command import engine, environment
 
 
@@ -25,7 +25,7 @@ def test_subcommands_that_print_data_know_json(name: str) -> None:
 
 def test_help_lists_every_subcommand_and_imports_none() -> None:
     code = (
-        "import sys; from engine.cli.main import run_command; run_command(['--help'])\n"
+        "import sys; from engine.cli.commands import run_command; run_command(['--help'])\n"
         "print(sorted(m for m in sys.modules if m.startswith('engine.cli.')), file=sys.stderr)\n"
         "heavy = {'rich', 'kombu', 'redis', 'celery', 'psutil', 'apsw', 'asyncio'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)"
@@ -33,7 +33,7 @@ def test_help_lists_every_subcommand_and_imports_none() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60
     )
-    assert done.stderr.splitlines() == ["['engine.cli.exit_codes', 'engine.cli.main']", "[]"]
+    assert done.stderr.splitlines() == ["['engine.cli.commands', 'engine.cli.exit_codes']", "[]"]
     for name, (_, line) in COMMANDS.items():
         assert name in done.stdout
         assert line in done.stdout

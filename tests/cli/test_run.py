@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from engine.cli.main import cli
+from engine.cli.commands import cli
 from tests.cli.command import engine
 
 Wait = Callable[[Callable[[], object], str], None]
