@@ -208,7 +208,9 @@ cdef int _field_at(const uint8_t* at, size_t size) noexcept:
     if size == 8:
         return F_ARGSREPR if _same(at, b"argsrepr", 8) else -1
     if size == 9:
-        return F_TIMELIMIT if _same(at, b"timelimit", 9) else F_PARENT_ID if _same(at, b"parent_id", 9) else -1
+        if _same(at, b"timelimit", 9):
+            return F_TIMELIMIT
+        return F_PARENT_ID if _same(at, b"parent_id", 9) else -1
     if size == 10:
         return F_KWARGSREPR if _same(at, b"kwargsrepr", 10) else -1
     if size == 11:
