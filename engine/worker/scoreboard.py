@@ -18,10 +18,13 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from engine.work import TaskRecord
 from engine.worker.finished import Finished
 from engine.worker.revoked import Revoked
+
+if TYPE_CHECKING:
+    from engine.work import TaskRecord
 
 SLOT_BYTES = 256
 
@@ -96,7 +99,9 @@ class Slot:
     # -- the child's side ------------------------------------------------------------------------------
 
     def record(self) -> TaskRecord:
-        """The writer of the task record."""
+        """The writer of the task record. Only a child needs it: the supervisor does without the extension."""
+        from engine.work import TaskRecord
+
         return TaskRecord(self._map, self._task_at, self._base)
 
     def phase(self, phase: int) -> None:
