@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -13,8 +14,12 @@ from engine.bench.tally import Tally
 ADD = "bench.add"
 BEGIN = "bench.begin"
 NAP = "bench.nap"
+HOLD = "bench.hold"
+HELD = "held"  #: the folder in which processes say that they are held
+GO = "go"  #: the file that lets them go
 SHORT = "short"  #: the folder in which short naps are counted
 BEGIN_SOCKET = "begin.sock"
+_LOOK_S = 0.01
 
 
 class Tasks(NamedTuple):
@@ -23,6 +28,7 @@ class Tasks(NamedTuple):
     add: Callable[..., int]
     begin: Callable[..., int]
     nap: Callable[..., None]
+    hold: Callable[[], None]
 
 
 def make_tasks(folder: str) -> Tasks:
@@ -50,7 +56,15 @@ def make_tasks(folder: str) -> Tasks:
         if short:
             shorts.add()
 
-    return Tasks(add, begin, nap)
+    def hold() -> None:
+        """Keeps its process from all else, so that all of a worker's can be let go at once."""
+        held, go = Path(folder) / HELD, Path(folder) / GO
+        held.mkdir(exist_ok=True)
+        (held / str(os.getpid())).touch()
+        while not go.exists():
+            time.sleep(_LOOK_S)
+
+    return Tasks(add, begin, nap, hold)
 
 
 class BeginListener:
