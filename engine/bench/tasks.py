@@ -19,7 +19,7 @@ HELD = "held"  #: the folder in which processes say that they are held
 GO = "go"  #: the file that lets them go
 SHORT = "short"  #: the folder in which short naps are counted
 BEGIN_SOCKET = "begin.sock"
-_LOOK_S = 0.01
+_LOOK_S = 0.05
 
 
 class Tasks(NamedTuple):
