@@ -41,7 +41,8 @@ setup(
         [
             extension(name, depends, libraries)
             for name, depends, libraries in [
-                ("_codec", sorted(glob("engine/_codec/*.pxi")), []),
+                ("_codec", ["engine/_codec.pxd", *sorted(glob("engine/_codec/*.pxi"))], []),
+                ("_work", ["engine/_codec.pxd", *sorted(glob("engine/_work/*.pxi"))], []),
                 ("_keepalive", [], ["pthread"]),
             ]
             if os.path.exists(f"engine/{name}.pyx")

@@ -213,15 +213,17 @@ def encode_task_body(task: TaskMessage) -> bytes:
     """``[args, kwargs, {callbacks, errbacks, chain, chord}]`` as JSON bytes. EncodeError."""
 
 def decode_task(
-    delivery: Delivery, loads: Callable[[bytes, str | None, str | None], Any] | None = None
+    delivery: Delivery,
+    loads: Callable[[bytes, str | None, str | None], Any] | None = None,
+    unpack: Callable[[Delivery], bytes] | None = None,
 ) -> TaskMessage:
     """A delivery's task, protocol 2, hybrid or 1. DecodeError says what is wrong with it.
 
     Uncompressed ``application/json`` in UTF-8 is read by the codec itself, without asking ``loads``: an app
-    that does not accept JSON refuses before it calls this. Every other body, and every body with a
-    ``compression`` header, goes to ``loads(body, content_type, content_encoding)`` as it came, still
-    compressed: decompressing it and enforcing the accept list is up to ``loads``, and what it raises is let
-    through. Without ``loads`` such a body is ContentDisallowed.
+    that does not accept JSON refuses before it calls this. Every other body goes to ``loads(body,
+    content_type, content_encoding)``, which enforces the accept list. A body with a ``compression`` header is
+    first what ``unpack(delivery)`` makes of it; without it, it goes to ``loads`` as it came. What these raise
+    is let through. Without ``loads`` such a body is ContentDisallowed.
     """
 
 # ---------------------------------------------------------------------------------------------- AMQP 0-9-1

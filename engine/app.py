@@ -19,10 +19,10 @@ from engine.codec import TaskMessage
 from engine.context import Context
 from engine.group_result import GroupResult as Results
 from engine.group_result import result_from_tuple
-from engine.model import Outcome
 from engine.outbox import Outbox
 from engine.signature import Signature
 from engine.task import Task as BaseTask
+from engine.work import Outcome
 
 if TYPE_CHECKING:
     from engine.amqp import AMQP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from engine import context as running
@@ -249,19 +250,19 @@ class AppMessages(AppTasks):
         for all the messages that are read with it."""
         from engine.serialization import accepted_types
 
-        return self._decode if JSON in accepted_types(self.conf.accept_content) else self._decode_no_json
+        read = partial(decode_task, loads=self.loads, unpack=self._unpack)
+        if JSON in accepted_types(self.conf.accept_content):
+            return read
+        return partial(self._decode_no_json, read)
 
-    def _decode_no_json(self, delivery: Delivery) -> TaskMessage:
+    def _decode_no_json(self, read: Callable[[Delivery], TaskMessage], delivery: Delivery) -> TaskMessage:
         if delivery.content_type == JSON:
             self.loads(delivery.body, JSON, delivery.content_encoding)  # raises, with the reason
-        return self._decode(delivery)
+        return read(delivery)
 
-    def _decode(self, delivery: Delivery) -> TaskMessage:
-        if delivery.header("compression") is None:
-            return decode_task(delivery, self.loads)
+    def _unpack(self, delivery: Delivery) -> bytes:
         conf = self.conf
-        body = unpacked(delivery, conf.accept_content, conf.broker_max_message_size)
-        return decode_task(_with_body(delivery, body), self.loads)
+        return unpacked(delivery, conf.accept_content, conf.broker_max_message_size)
 
     def loads(self, body: bytes, content_type: str | None, content_encoding: str | None) -> Any:
         """The value of a body, if ``accept_content`` has its type. Raises ContentDisallowed, DecodeError."""
@@ -273,8 +274,7 @@ class AppMessages(AppTasks):
 
     def loads_delivery(self, delivery: Delivery) -> Any:
         """The value of a delivery's body, decompressed."""
-        conf = self.conf
-        body = unpacked(delivery, conf.accept_content, conf.broker_max_message_size)
+        body = self._unpack(delivery)
         return self.loads(body, delivery.content_type, delivery.content_encoding)
 
 
@@ -284,24 +284,6 @@ def _ignored(task: Task[Any, Any] | None, options: Mapping[str, Any]) -> bool | 
     if ignored is None and task is not None:
         ignored = task.ignore_result
     return None if ignored is None else bool(ignored)
-
-
-def _with_body(delivery: Delivery, body: bytes) -> Delivery:
-    """The same delivery with its body decompressed."""
-    headers = {name: value for name, value in delivery.headers.items() if name != "compression"}
-    return Delivery(
-        body,
-        tag=delivery.tag,
-        epoch=delivery.epoch,
-        queue=delivery.queue,
-        exchange=delivery.exchange,
-        routing_key=delivery.routing_key,
-        redelivered=delivery.redelivered,
-        content_type=delivery.content_type,
-        content_encoding=delivery.content_encoding,
-        headers=headers,
-        properties=delivery.properties,
-    )
 
 
 def _eagerly(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any
 
 from engine.codec import Delivery, TaskMessage
 from engine.errors import ConfigurationError
+from engine.work import Running
+from engine.work import stack as _stack
 
 _EMPTY_MESSAGE = TaskMessage("", "")
 
@@ -143,26 +145,17 @@ _FROM_MESSAGE: dict[str, Callable[[TaskMessage], Any]] = {
 }
 
 
-class _Node:
-    """One entry of the stack: a task, its request, and what lies below."""
-
-    __slots__ = ("below", "request", "task")
-
-    def __init__(self, task: Any, request: Context, below: _Node | None) -> None:
-        self.task = task
-        self.request = request
-        self.below = below
-
-
-_stack: ContextVar[_Node | None] = ContextVar("engine_task_stack", default=None)
-
-
-def push(task: Any, request: Context) -> Token[_Node | None]:
+def push(task: Any, request: Context) -> Token[Running | None]:
     """The task starts to run; give the token to `pop`."""
-    return _stack.set(_Node(task, request, _stack.get()))
+    return _stack.set(running_of(task, request))
 
 
-def pop(token: Token[_Node | None] | None = None) -> None:
+def running_of(task: Any, request: Context) -> Running:
+    """The entry of the stack that a run of the task would be."""
+    return Running(task, request, _stack.get())
+
+
+def pop(token: Token[Running | None] | None = None) -> None:
     """The task that was pushed last has ended."""
     if token is not None:
         _stack.reset(token)
@@ -176,7 +169,8 @@ def request_of(task: Any) -> Context | None:
     node = _stack.get()
     while node is not None:
         if node.task is task:
-            return node.request
+            request: Context = node.request
+            return request
         node = node.below
     return None
 
@@ -184,7 +178,10 @@ def request_of(task: Any) -> Context | None:
 def current_request() -> Context | None:
     """The request that runs here, of whichever task."""
     node = _stack.get()
-    return node.request if node is not None else None
+    if node is None:
+        return None
+    request: Context = node.request
+    return request
 
 
 def current_task() -> Any:

@@ -11,7 +11,7 @@ from engine.async_result import EagerResult
 from engine.context import Context
 from engine.dispatch import make_task
 from engine.ids import new_id
-from engine.model import Outcome
+from engine.work import Outcome
 
 if TYPE_CHECKING:
     from engine.task import Task

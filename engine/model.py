@@ -1,7 +1,7 @@
 """Plain values that more than one room needs. No behaviour, no I/O.
 
 The values that cross the wire (`Message`, `Delivery`, `TaskMessage`) are extension classes and live in
-`engine.codec`; here is what describes the broker's topology and a task's outcome.
+`engine.codec`, a task's `Outcome` in `engine.work`; here is what describes the broker's topology.
 """
 
 from __future__ import annotations
@@ -74,27 +74,3 @@ class Route:
     priority: int | None = None
     delivery_mode: int = 2
     options: Mapping[str, Any] = field(default_factory=dict)  #: other apply_async options the route sets
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How one run of a task ended: what is to be stored, published and done with the message.
-
-    Attributes:
-        state: SUCCESS, FAILURE, RETRY, REVOKED, IGNORED or REJECTED.
-        result: the return value (SUCCESS) or the exception (FAILURE, RETRY, REVOKED).
-        traceback: the formatted traceback, or None.
-        store: whether a result is to be stored.
-        requeue: for REJECTED, whether the message goes back to its queue.
-        publish: messages (``engine.codec.Message``) to publish, confirmed, before the acknowledgement:
-            the retry, the next step of a chain, callbacks.
-        runtime_s: seconds the task ran.
-    """
-
-    state: str
-    result: Any = None
-    traceback: str | None = None
-    store: bool = True
-    requeue: bool = False
-    publish: list[Any] = field(default_factory=list)
-    runtime_s: float = 0.0

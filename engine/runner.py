@@ -10,75 +10,59 @@ from __future__ import annotations
 
 import inspect
 import logging
-import time
 from collections.abc import Sequence
 from types import CoroutineType
 from typing import Any
 
-from engine import context as running
-from engine import coroutines, forks
+from engine import context, coroutines
 from engine.canvas import group
 from engine.codec import TaskMessage
 from engine.context import Context
 from engine.error_info import ErrorInfo
 from engine.errors import Ignore, Reject, Retry
-from engine.model import Outcome
 from engine.outbox import Outbox
 from engine.retrying import autoretry
 from engine.signature import Signature, signature
 from engine.task import Task, overridden
 from engine.tracebacks import format_traceback
+from engine.work import Outcome, Runner, Running
 
 logger = logging.getLogger(__name__)
 
-#: what a task may not fail by: these go through
-_NOT_FAILURES = (KeyboardInterrupt, GeneratorExit)
+
+class TaskRunner(Runner):
+    """`run_task` in two parts: the plain run is native, the rest is here."""
+
+    def awaited(self, coroutine: CoroutineType[Any, Any, Any]) -> Any:
+        return coroutines.run(coroutine)
+
+    def before(self, running: Running, message: TaskMessage) -> None:
+        running.task.before_start(message.id, message.args, message.kwargs)
+
+    def succeeded(self, running: Running, message: TaskMessage, result: Any) -> None:
+        _call_hook(running.task, message, "on_success", result, message.id, message.args, message.kwargs)
+
+    def after(self, running: Running, message: TaskMessage, outcome: Outcome) -> None:
+        _after_return(running.task, message, outcome)
+
+    def follow_up(self, app: Any, running: Running, message: TaskMessage, result: Any) -> list[Any]:
+        return _follow_up(app, running.request, message, result)
+
+    def raised(self, app: Any, running: Running, message: TaskMessage, error: BaseException) -> Outcome:
+        return _raised(app, running.task, running.request, message, error)
+
+    def failed(self, app: Any, running: Running, message: TaskMessage, error: BaseException) -> Outcome:
+        return _failed(app, running.task, running.request, message, error)
+
+
+RUNNER = TaskRunner()
 
 
 def run_task(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> Outcome:
     """Run the task once. Raises nothing that user code raised as an error."""
-    started = time.perf_counter()
-    token = running.push(task, ctx)
-    try:
-        outcome = _run(app, task, ctx, message)
-        if "after_return" in overridden(task):
-            _after_return(task, message, outcome)
-    finally:
-        running.pop(token)
-    if ctx.outbox:
-        outcome.publish = [*ctx.outbox, *outcome.publish]
-        ctx.outbox = []
-    outcome.runtime_s = time.perf_counter() - started
-    return outcome
-
-
-def _run(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage) -> Outcome:
     hooks = overridden(task)
-    try:
-        if "before_start" in hooks:
-            task.before_start(message.id, message.args, message.kwargs)
-        function = task if "__call__" in hooks else task.run
-        result = function(*message.args, **message.kwargs)
-        if isinstance(result, CoroutineType):
-            result = coroutines.run(result)
-    except _NOT_FAILURES:
-        raise
-    except BaseException as error:  # noqa: BLE001 - SystemExit and CancelledError included
-        if forks.forked:
-            forks.leave(error)
-        return _raised(app, task, ctx, message, error)
-    if forks.forked:
-        forks.leave()
-    if message.callbacks or message.chain or message.chord:
-        try:
-            following = _follow_up(app, task, ctx, message, result)
-        except Exception as error:  # noqa: BLE001 - what follows does not take the result, or it cannot be written
-            return _failed(app, task, ctx, message, error)
-    else:
-        following = []
-    if "on_success" in hooks:
-        _call_hook(task, message, "on_success", result, message.id, message.args, message.kwargs)
-    return Outcome("SUCCESS", result, store=not _ignores(task, message), publish=following)
+    call = task if "__call__" in hooks else task.run
+    return RUNNER.run(app, context.running_of(task, ctx), message, call, hooks)
 
 
 def _raised(
@@ -157,7 +141,7 @@ def _stores_errors(task: Task[Any, Any], message: TaskMessage) -> bool:
 # -- what follows --------------------------------------------------------------------------------------
 
 
-def _follow_up(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage, result: Any) -> list[Any]:
+def _follow_up(app: Any, ctx: Context, message: TaskMessage, result: Any) -> list[Any]:
     """The messages of the callbacks and of the chain's next step."""
     if message.chord:
         logger.error(

@@ -6,7 +6,7 @@ import os
 import traceback
 
 #: they call the task
-_CALLERS = frozenset({"engine.worker.execution", "engine.runner", "engine.coroutines", "asyncio.base_events"})
+_CALLERS = frozenset({"engine._work", "engine.runner", "engine.coroutines", "asyncio.base_events"})
 #: it interrupts the task
 _SOFT_LIMIT = os.path.join("engine", "worker", "limits.py")
 

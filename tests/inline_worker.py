@@ -8,9 +8,9 @@ from __future__ import annotations
 from engine.app import Engine
 from engine.codec import TaskMessage
 from engine.context import Context
-from engine.model import Outcome
 from engine.results.base import EXCEPTION_STATES, ResultMeta
 from engine.stored_exceptions import exception_to_stored
+from engine.work import Outcome
 
 
 def run_all(

@@ -124,7 +124,7 @@ def test_automatic_retries_with_backoff(app: Engine) -> None:
     assert [call(app, fetch, kind)[1].state for kind in ("file", "key")] == ["FAILURE", "FAILURE"]
     _, outcome = call(app, fetch, "os", retries=3)
     assert isinstance(outcome.result, OSError)
-    assert (outcome.state, outcome.publish) == ("FAILURE", [])
+    assert (outcome.state, tuple(outcome.publish)) == ("FAILURE", ())
 
 
 @pytest.mark.parametrize(("retries", "most"), [(0, 2), (3, 16), (20, 600)])

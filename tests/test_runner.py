@@ -15,8 +15,8 @@ from engine.app import Engine
 from engine.context import Context, current_request, current_task
 from engine.dispatch import make_task
 from engine.errors import EncodeError, Ignore, Reject, SoftTimeLimitExceeded
-from engine.model import Outcome
 from engine.task import Task
+from engine.work import Outcome
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_a_result_that_cannot_be_passed_on_is_a_failure(app: Engine) -> None:
     for callback, error in ((take.s(), EncodeError), (opaque.s(), TypeError)):
         outcome = run(opaque, link=[callback])
         assert (outcome.state, type(outcome.result)) == ("FAILURE", error)
-        assert outcome.publish == []
+        assert not outcome.publish
 
 
 def test_children_are_remembered(app: Engine) -> None:

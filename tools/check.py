@@ -15,7 +15,10 @@ BIN = Path(sys.executable).parent
 LINT = {
     "format": ["ruff", "format", "--check", "."],
     "lint": ["ruff", "check", "."],
-    "cython-lint": ["cython-lint", *sorted(glob("engine/*.pyx") + glob("engine/_codec/*.pxi"))],
+    "cython-lint": [
+        "cython-lint",
+        *sorted(glob("engine/*.p[yx][xd]") + glob("engine/_*/*.pxi")),
+    ],
     "layers": ["lint-imports"],
 }
 TYPES = {
@@ -27,6 +30,7 @@ TYPES = {
         "--ignore-unused-allowlist",
         "engine._codec",
         "engine._keepalive",
+        "engine._work",
     ],
 }
 

@@ -235,36 +235,40 @@ cdef int _set_body_1(TaskMessage message, dict body, bint checked) except -1:
     return 0
 
 
-cdef object _read_body(Delivery delivery, dict headers, object loads, bint* checked):
+cdef object _read_body(Delivery delivery, dict headers, object loads, object unpack, bint* checked):
     cdef object content_type = delivery.get_content_type()
     cdef object encoding = delivery.get_content_encoding()
     cdef bint compressed = bool(headers.get("compression"))
+    cdef bytes body = delivery._body
+    if compressed and unpack is not None:
+        body = unpack(delivery)
+        compressed = False
     if content_type == "application/json" and not compressed and (
         encoding is None or encoding == "utf-8" or encoding.lower() in _JSON_ENCODINGS
     ):
         checked[0] = True
-        return json_decode(delivery._body)
+        return json_decode(body)
     checked[0] = False
     if loads is not None:
-        return loads(delivery._body, content_type, encoding)
+        return loads(body, content_type, encoding)
     if compressed:
         raise ContentDisallowed("the body is compressed; nothing was given to decompress it with")
     raise ContentDisallowed(f"the body is {content_type!r} in {encoding!r}; only JSON in UTF-8 is read here")
 
 
-cpdef TaskMessage decode_task(Delivery delivery, object loads=None):
+cpdef TaskMessage decode_task(Delivery delivery, object loads=None, object unpack=None):
     """The task a delivery carries; DecodeError says which part of it is wrong.
 
-    Plain JSON is read here. Anything else, and every compressed body, goes to
-    `loads(body, content_type, content_encoding)` as it came: decompressing it (its MIME type stands in the
-    header `compression`) and asking the accept list is up to it. Without `loads` such a body is
-    ContentDisallowed. A `root_id` that was left out is the task's own id.
+    Plain JSON is read here, anything else by `loads(body, content_type, content_encoding)`, which asks the
+    accept list. A compressed body (its MIME type stands in the header `compression`) is what
+    `unpack(delivery)` makes of it; without it, it goes to `loads` as it came. Without `loads` what is not
+    plain JSON is ContentDisallowed. A `root_id` that was left out is the task's own id.
     """
     cdef TaskMessage message = TaskMessage.__new__(TaskMessage)
     cdef dict headers = delivery.get_headers()
     cdef dict properties = delivery.get_properties()
     cdef bint checked = False
-    cdef object body = _read_body(delivery, headers, loads, &checked)
+    cdef object body = _read_body(delivery, headers, loads, unpack, &checked)
     message.retries = 0
     message.replaced_task_nesting = 0
     if isinstance(body, dict):

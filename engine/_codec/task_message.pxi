@@ -16,36 +16,7 @@ cdef bytes _NO_EMBED = b',{"callbacks":null,"errbacks":null,"chain":null,"chord"
 
 @cython.freelist(64)
 cdef class TaskMessage:
-    """A Celery task message (protocol 2), before encoding and after decoding."""
-
-    cdef public object task
-    cdef public object id
-    cdef public object args
-    cdef public object kwargs
-    cdef public object eta
-    cdef public object expires
-    cdef public object group
-    cdef public object group_index
-    cdef public object retries
-    cdef public object time_limit
-    cdef public object soft_time_limit
-    cdef public object root_id
-    cdef public object parent_id
-    cdef public object shadow
-    cdef public object argsrepr
-    cdef public object kwargsrepr
-    cdef public object origin
-    cdef public object ignore_result
-    cdef public object replaced_task_nesting
-    cdef public object stamped_headers
-    cdef public object stamps
-    cdef public object headers
-    cdef public object callbacks
-    cdef public object errbacks
-    cdef public object chain
-    cdef public object chord
-    cdef public object reply_to
-    cdef public object correlation_id
+    """A Celery task message (protocol 2), before encoding and after decoding. Its fields: `_codec.pxd`."""
 
     def __init__(
         self,

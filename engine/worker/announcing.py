@@ -10,7 +10,7 @@ from engine import signals
 from engine.codec import TaskMessage
 from engine.context import Context
 from engine.error_info import ErrorInfo
-from engine.model import Outcome
+from engine.work import Outcome
 
 
 def before_run(task: Any, message: TaskMessage) -> None:

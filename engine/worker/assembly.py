@@ -8,23 +8,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from engine.codec import Delivery
 from engine.errors import EngineError, PublishError, TransportError
 from engine.publish_retry import DEFAULT
 from engine.results.base import ResultStore
-from engine.runner import run_task
+from engine.runner import RUNNER
 from engine.transport.base import Transport
+from engine.work import Job, finished_keys, have_tombstones
 from engine.worker import deadletter, processes, redirect
 from engine.worker.child import Child
 from engine.worker.execution import Execution
 from engine.worker.fate import Fate
-from engine.worker.finished import key_of
 from engine.worker.flusher import Flusher
 from engine.worker.intake import Intake
-from engine.worker.job import ACK, NOTHING, Job, KnownTask
+from engine.worker.job import KnownTask
 from engine.worker.limits import SoftLimit, resolve
 from engine.worker.link import Link
 from engine.worker.logs import clean
@@ -66,7 +66,7 @@ class Life:
             self._slot,
             birth.generation,
             _prefetch(options.prefetch, conf, max_tasks, birth.cautious),
-            Execution(app, run_task, self._soft_limit, self._hostname),
+            Execution(app, RUNNER, self._soft_limit, self._hostname),
             max_tasks,
             options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
         )
@@ -115,6 +115,7 @@ class Life:
         )
         intake = Intake(
             app,
+            self._known,
             self._find,
             fate,
             lambda job: settler.add(job, time.monotonic()),
@@ -139,16 +140,11 @@ class Life:
             known = self._known[name] = KnownTask(task, self._app.conf, self._hard_s, self._soft_s)
         return known
 
-    def _on_safe(self, jobs: Sequence[Job]) -> None:
+    def _on_safe(self, jobs: list[Job]) -> None:
         """Results and follow-ups of these are safe; their acknowledgement is next."""
-        keys = [
-            key_of(job.message.id, job.message.retries)
-            for job in jobs
-            if job.known is not None and job.message is not None and job.finish in (ACK, NOTHING)
-        ]
-        if keys:
+        if keys := finished_keys(jobs):
             self._birth.scoreboard.finished.add(self._birth.slot, keys)
-        if self._tombstones:
+        if have_tombstones(jobs):
             for job in jobs:
                 if job.tombstone_id is not None:
                     # not only when the supervisor says so: once its result shows, the id may be sent again

@@ -1,8 +1,9 @@
 """A child: one process, one connection to the broker. It receives, runs, settles, one task at a time.
 
-The loop is `_work`; a message walks through `_one`: sorted (`engine.worker.intake`), run
-(`engine.worker.execution`), settled (`engine.worker.settling`). All use of the transport happens under the
-gate, which is open only while user code runs: see `engine.worker.flusher`.
+The loop over what was claimed is native, `engine.work.Turn`: each message is sorted (`engine.worker.intake`),
+run (`engine.worker.execution`) and noted for settling (`engine.worker.settling`). Here is what happens
+between batches, and what few tasks need. All use of the transport happens under the gate, which is open only
+while user code runs: see `engine.worker.flusher`.
 
 Stopping: the supervisor's word, its death, SIGTERM and the limits on tasks and memory all end the loop
 between two tasks. What was claimed and not started goes back to its queue.
@@ -20,16 +21,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from engine import forks
 from engine.codec import Delivery
 from engine.errors import ConnectionLost, TransportClosed
 from engine.transport.base import Transport
+from engine.work import Job, Turn
 from engine.worker import processes, scoreboard
 from engine.worker.execution import Execution
 from engine.worker.fate import Fate
 from engine.worker.flusher import Flusher
 from engine.worker.intake import Intake
-from engine.worker.job import ACK, NOTHING, REQUEUE, Job, KnownTask, finish_of
+from engine.worker.job import ACK, NOTHING, REQUEUE, KnownTask, finish_of
 from engine.worker.link import Link
 from engine.worker.outcomes import started
 from engine.worker.prefetch import Prefetch
@@ -39,7 +40,6 @@ from engine.worker.tasklog import TaskLog
 log = logging.getLogger("engine.worker")
 
 _RECEIVE_S = 1.0
-_FLUSH_AFTER_S = 0.010
 _MOST_PENDING = 128
 _RECOVER_IDLE_S = 1.0
 _RECOVER_BUSY_S = 3.0
@@ -49,7 +49,7 @@ _MEMORY_EVERY_S = 0.05
 _MOST_RETURNS = 3
 
 
-class Child:
+class Child(Turn):
     """The loop and its state. `engine.worker.entry` puts the parts together."""
 
     def __init__(
@@ -62,29 +62,20 @@ class Child:
         max_tasks: int | None,
         max_memory_kib: int | None,
     ) -> None:
-        self.gate = threading.Lock()
-        self.task_started_mono_s = 0.0
-        self.task_deadline_mono_s = 0.0
-        self.stop_why = ""  #: set: the loop ends between two tasks
+        buffer: deque[Delivery] = deque()
+        canary_fd = processes.canary(link.control_fd)
+        super().__init__(threading.Lock(), buffer, slot.record(), execution, canary_fd)
         self.on_recycle: Callable[[str], None] = lambda why: None
         self.on_ready: Callable[[], None] = lambda: None
-        self._buffer: deque[Delivery] = deque()
         self._link = link
         self._slot = slot
         self._generation = generation
         self._pid = os.getpid()
-        self._canary_fd = processes.canary(link.control_fd)
         self._prefetch = prefetch
-        self._execution = execution
+        self._hostname = execution.hostname
         self._max_tasks = max_tasks
         self._max_memory_kib = max_memory_kib
-        self._ran = 0
-        self._failed = 0
-        self._unobserved = 0  # tasks that ran since the prefetch was last adapted, and how long they took
-        self._busy_s = 0.0
-        self._longest_s = 0.0
-        self._batch = 1
-        self._word = 0  # of the supervisor, as it was last read
+        self.has_limits = max_tasks is not None or max_memory_kib is not None
         self._consuming = False
         self._ahead = False  # the broker may push more than the running task's message
         self._acks_early = False
@@ -92,7 +83,7 @@ class Child:
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
         self._log = TaskLog()
-        self._log_tasks = self._log.enabled
+        self.logs_all = self._log.enabled
 
     def wire(
         self,
@@ -107,10 +98,9 @@ class Child:
         self._pushes = transport.capabilities.prefetch
         self._settler = settler
         self.rewire(transport)
-        self._intake = intake
         self._fate = fate
-        self._flusher = flusher
         self._read_control = read_control
+        self.use(intake, settler, flusher)
 
     def booted(self) -> None:
         """The process is set up; from here on it connects for as long as it takes."""
@@ -127,7 +117,7 @@ class Child:
 
     def sign_of_life(self) -> None:
         """Tell the supervisor that this child is not stuck, and how far it has come."""
-        self._slot.progress(self._pid, self._generation, self._ran, self._failed, time.monotonic())
+        self._slot.progress(self._pid, self._generation, self.ran, self.failed, time.monotonic())
 
     # -- the loop --------------------------------------------------------------------------------------
 
@@ -138,44 +128,35 @@ class Child:
                 try:
                     if not self._consuming:
                         self._consume()
-                    self._work()
+                    self.work()
                 except (ConnectionLost, TransportClosed) as error:
                     if not self._recover_connection(error):
                         break
             self._drain()
 
-    def _work(self) -> None:
-        buffer, words, word_at = self._buffer, self._slot.words, self._slot.word_at
-        while not self.stop_why:
-            if buffer:
-                self._one(buffer.popleft())
-                if words[word_at] != self._word:
-                    self._heed()
-            else:
-                self._refill()
-
     def _consume(self) -> None:
         """Start to consume, or consume with another prefetch."""
         self._link.consume(self._prefetch.value)
-        self._batch = max(1, min(_MOST_PENDING, self._prefetch.value // 3))
+        self.batch = max(1, min(_MOST_PENDING, self._prefetch.value // 3))
         # AMQP counts the prefetch for each queue, and no longer what was acknowledged before its run
         self._ahead = self._prefetch.value > 1 or len(self._link.names) > 1 or self._acks_early
         if not self._consuming:
             self._consuming = True
             self.on_ready()
 
-    def _refill(self) -> None:
+    def refill(self) -> None:
         """Get more messages; before waiting for them, settle what is finished."""
         transport = self.transport
         settler = self._settler
-        if settler.pending and len(settler.pending) < self._batch and self._consuming:
+        self.guarded = False
+        if settler.pending and len(settler.pending) < self.batch and self._consuming:
             deliveries = transport.receive(0)
             if deliveries:
                 self._intake_batch(deliveries)
                 return
         now = time.monotonic()
         if settler.pending:
-            now = self._settle(now)
+            now = self.settle(now)
         self._between_batches(now)
         if self.stop_why:
             return
@@ -188,24 +169,24 @@ class Child:
             self._read_control()
 
     def _intake_batch(self, deliveries: Sequence[Delivery]) -> None:
-        self._buffer.extend(deliveries)
+        self.buffer.extend(deliveries)
         self._keeps = False
         self._fate.next_batch()
 
     def _between_batches(self, now: float) -> None:
         """Signs of life, messages of the supervisor, the broker's own housekeeping."""
         self._slot.phase(scoreboard.IDLE)
-        self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
-        if self._slot.word != self._word:
-            self._heed()
+        self._slot.progress(self._pid, self._generation, self.ran, self.failed, now)
+        if self._slot.word != self.word:
+            self.heed()
         since = now - self._recovered_mono_s
         if since >= _RECOVER_IDLE_S:
             self._recovered_mono_s = now
             self.transport.recover()
 
-    def _heed(self) -> None:
+    def heed(self) -> None:
         """The supervisor has said something: there are revoked tasks, or this child is to end."""
-        self._word = self._slot.word
+        self.word = self._slot.word
         self._fate.revoked_ids.refresh()
         if self._slot.command:
             self._read_control()
@@ -213,97 +194,50 @@ class Child:
 
     # -- one message -----------------------------------------------------------------------------------
 
-    def _one(self, delivery: Delivery) -> None:
-        job = self._intake.sort(delivery)
-        if job is None:
-            if len(self._settler.pending) >= self._batch:
-                self._settle(time.monotonic())
-            return
-        known, message = job.known, job.message
-        if known is None:
-            return
-        if not known.pace.short or known.careful:
-            self._prepare(job, known)
-        hard_s = known.hard_s if message.time_limit is None else float(message.time_limit)
-        soft_s = known.soft_s if message.soft_time_limit is None else float(message.soft_time_limit)
-        start = time.monotonic()
-        deadline = start + hard_s if hard_s else 0.0
-        phase = scoreboard.RUNNING if job.finish == ACK else scoreboard.RUNNING_ACKED
-        self._slot.begin(message.id.encode("utf-8", "replace"), known.name_bytes, start, deadline, phase)
-        self.task_deadline_mono_s = deadline
-        self.task_started_mono_s = start
-        if self._flusher.parked and (
-            deadline or self._settler.pending or self._wants_refresh or self.has_claimed()
-        ):
-            self._flusher.watch()
-        gate = self.gate
-        self.transport.guard()
-        gate.release()
-        job.outcome = outcome = self._execution.run(job, known.task, soft_s)
-        if forks.forked:  # by a hook or a signal's receiver; a fork of the task itself ends in the runner
-            forks.leave(outcome.result)
-        gate.acquire()
-        try:
-            os.get_inheritable(self._canary_fd)  # the cheapest way to see that it is open
-        except OSError:
-            self.cut_off()
-        self.task_started_mono_s = 0.0
-        end = time.monotonic()
-        if end - start >= _RECEIVE_S:  # in no task, but not deaf: the last sign of life is that old
-            self.sign_of_life()
-        self._slot.phase(scoreboard.SETTLING)
-        if outcome.state != "SUCCESS":
-            self._note_failure(job, known)
-        self._settler.add(job, end)
-        self._account(job, known, end - start, end)
-
-    def _prepare(self, job: Job, known: KnownTask) -> None:
+    def prepare(self, job: Job) -> None:
         """What must not wait for a task that may be long; and what has to happen before it runs."""
+        known: KnownTask = job.known
         pace = known.pace
         if not pace.short:
             if self._settler.pending:
-                self._settle(time.monotonic())
-            if pace.long and self._buffer and not self._keeps:
+                self.settle(time.monotonic())
+            if pace.long and self.buffer and not self._keeps:
                 self._hand_back()
         if known.acks_early:
             self.transport.ack([job.delivery])
             job.finish = NOTHING
             self._acks_early = self._ahead = True
         if known.track_started and known.keeps(job.message):
-            self._settler.store_now([started(job, self._execution.hostname, self._pid)])
+            self._settler.store_now([started(job, self._hostname, self._pid)])
 
-    def _note_failure(self, job: Job, known: KnownTask) -> None:
+    def note_failure(self, job: Job) -> None:
+        """The run did not succeed: what that means for its message."""
         if job.finish == ACK:
-            job.finish = finish_of(job.outcome, known)
+            job.finish = finish_of(job.outcome, job.known)
             if job.finish == REQUEUE:
                 self._fate.sent_back([job.delivery])
         if job.outcome.state == "FAILURE":
-            self._failed += 1
+            self.failed += 1
 
-    def _account(self, job: Job, known: KnownTask, duration_s: float, end: float) -> None:
-        known.pace.record(duration_s)
-        self._busy_s += duration_s
-        if duration_s > self._longest_s:
-            self._longest_s = duration_s
-        self._ran += 1
-        self._unobserved += 1
-        if self._log_tasks or job.outcome.state == "FAILURE":
-            self._log.ended(job)
-        settler = self._settler
-        if len(settler.pending) >= self._batch or end - settler.oldest_mono_s >= _FLUSH_AFTER_S:
-            self._settle(end)
-        if self._max_tasks is not None and self._ran >= self._max_tasks:
-            self._recycle(f"it has run {self._ran} tasks")
+    def log_ended(self, job: Job) -> None:
+        """One line about a job that ran."""
+        self._log.ended(job)
+
+    def recycle_if_due(self, now: float) -> None:
+        """This child has limits: see whether it has reached one."""
+        if self._max_tasks is not None and self.ran >= self._max_tasks:
+            self._recycle(f"it has run {self.ran} tasks")
         elif self._max_memory_kib is not None:
-            self._weigh(end)
+            self._weigh(now)
 
-    def _settle(self, now: float) -> float:
+    def settle(self, now: float) -> float:
         """Settle what waits; the time after it. Adapts the prefetch to what was seen."""
+        self.guarded = False
         self._settler.settle()
-        tasks, busy_s, longest_s = self._unobserved, self._busy_s, self._longest_s
-        self._unobserved = 0
-        self._busy_s = self._longest_s = 0.0
-        self._slot.progress(self._pid, self._generation, self._ran, self._failed, now)
+        tasks, busy_s, longest_s = self.unobserved, self.busy_s, self.longest_s
+        self.unobserved = 0
+        self.busy_s = self.longest_s = 0.0
+        self._slot.progress(self._pid, self._generation, self.ran, self.failed, now)
         if tasks and self._prefetch.observe(tasks, busy_s, longest_s, now):
             self._consume()
         if now - self._recovered_mono_s >= _RECOVER_BUSY_S:
@@ -331,13 +265,14 @@ class Child:
 
     def has_claimed(self) -> bool:
         """Messages wait here, or may wait unseen in the socket: a broker that pushes fills the prefetch."""
-        return (bool(self._buffer) and not self._keeps) or (self._pushes and self._consuming and self._ahead)
+        return (bool(self.buffer) and not self._keeps) or (self._pushes and self._consuming and self._ahead)
 
     def settle_beside(self) -> None:
         self._beside(self._settler.settle)
 
     def refresh_every_s(self) -> float | None:
-        return self.transport.refresh_every_s
+        every_s: float | None = self.transport.refresh_every_s
+        return every_s
 
     def refresh_beside(self) -> None:
         self.transport.refresh()
@@ -361,12 +296,12 @@ class Child:
         transport = self.transport
         transport.cancel()
         self._consuming = False
-        claimed = [*self._buffer, *transport.receive(0)]
-        self._buffer.clear()
+        claimed = [*self.buffer, *transport.receive(0)]
+        self.buffer.clear()
         most = _MOST_RETURNS if self._pushes else math.inf
         kept = [one for one in claimed if (one.delivery_count or 0) >= most]
         returned = [one for one in claimed if (one.delivery_count or 0) < most]
-        self._buffer.extend(kept)
+        self.buffer.extend(kept)
         self._keeps = True
         if returned:
             self._fate.sent_back(returned)
@@ -378,8 +313,8 @@ class Child:
         """The connection broke: what is finished gets safe, then connect again. False when stopping."""
         self._link.lost(error)
         self._slot.phase(scoreboard.RECONNECTING)
-        self._fate.sent_back(self._buffer)
-        self._buffer.clear()
+        self._fate.sent_back(self.buffer)
+        self.buffer.clear()
         self._consuming = False
         for job in self._settler.pending:
             job.finish = NOTHING
@@ -395,7 +330,7 @@ class Child:
     def rewire(self, transport: Transport) -> None:
         """Another connection object (failover): the parts that hold the old one are told."""
         self.transport = transport
-        self._wants_refresh = transport.refresh_every_s is not None
+        self.wants_refresh = transport.refresh_every_s is not None
         self._settler.use(transport)
 
     def _drain(self) -> None:
@@ -403,7 +338,7 @@ class Child:
         try:
             if self.transport.connected:
                 self.transport.cancel()
-                claimed = [*self._buffer, *self.transport.receive(0)]
+                claimed = [*self.buffer, *self.transport.receive(0)]
                 self._settler.settle()
                 if claimed:
                     self._fate.sent_back(claimed)
@@ -412,5 +347,5 @@ class Child:
                 self._settler.settle()
         except (ConnectionLost, TransportClosed) as error:
             log.warning("the connection was lost while draining: %s", error)
-        self._buffer.clear()
+        self.buffer.clear()
         self.sign_of_life()

@@ -2,25 +2,22 @@
 
 Whatever the task does, an `Outcome` comes back: what user code raises is the runner's business
 (`engine.runner`), and what gets past that, a soft limit that strikes in its last line or ``SystemExit``, is
-turned into a failure here.
+turned into a failure here. The plain way through is native (`engine.work.Executor`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from engine.codec import Delivery, TaskMessage
 from engine.context import Context
 from engine.errors import SoftTimeLimitExceeded
-from engine.model import Outcome
 from engine.signals import task_postrun, task_prerun, task_success
 from engine.tracebacks import format_traceback
+from engine.work import Executor, Job, Outcome, Runner, Running
 from engine.worker.announcing import after_run, before_run
-from engine.worker.job import Job
 from engine.worker.limits import SoftLimit
-
-Runner = Callable[[Any, Any, Context, Any], Outcome]
 
 
 class WorkerContext(Context):
@@ -49,42 +46,28 @@ class WorkerContext(Context):
         return self._delivery.properties
 
 
-class Execution:
+class Execution(Executor):
     """Runs jobs of one app in this process."""
 
     def __init__(self, app: Any, runner: Runner, soft: SoftLimit, hostname: str) -> None:
-        self._app = app
-        self._run = runner
-        self._soft = soft
+        super().__init__(app, runner, soft, task_prerun, (task_success, task_postrun))
         self.hostname = hostname
 
-    def run(self, job: Job, task: Any, soft_s: float) -> Outcome:
-        """Run the job's task. ``soft_s`` 0.0 is no soft limit. Raises nothing."""
-        message = job.message
-        context = WorkerContext(message, job.delivery, self.hostname)
-        if task_prerun.receivers:
-            before_run(task, message)
-        try:
-            if soft_s:
-                self._soft.arm(soft_s)
-            outcome = self._run(self._app, task, context, message)
-            if soft_s:
-                self._soft.disarm()
-        except BaseException as error:  # noqa: BLE001 - a task must not end its child by an exception
-            if soft_s:
-                self._soft.disarm()
-            outcome = _escaped(error, soft_s)
-            known = job.known
-            outcome.store = known is None or known.keeps_errors(message)
-        if task_success.receivers or task_postrun.receivers or outcome.state != "SUCCESS":
-            after_run(task, message, context, outcome)
-        if context._children:
-            job.children = context.children_as_tuples()
-        return outcome
+    def request(self, message: TaskMessage, delivery: Delivery) -> WorkerContext:
+        """The request of a task that asks for it."""
+        return WorkerContext(message, delivery, self.hostname)
 
+    def announce_before(self, job: Job) -> None:
+        if job.known is not None:
+            before_run(job.known.task, job.message)
 
-def _escaped(error: BaseException, soft_s: float) -> Outcome:
-    """What got past the runner. Not even KeyboardInterrupt stops the worker."""
-    if isinstance(error, SoftTimeLimitExceeded) and not error.args:
-        error.args = (soft_s,)
-    return Outcome("FAILURE", error, format_traceback(error))
+    def announce_after(self, job: Job, running: Running, outcome: Outcome) -> None:
+        after_run(running.task, job.message, running.request, outcome)
+
+    def escaped(self, job: Job, error: BaseException, soft_s: float) -> Outcome:
+        """What got past the runner. Not even KeyboardInterrupt stops the worker."""
+        if isinstance(error, SoftTimeLimitExceeded) and not error.args:
+            error.args = (soft_s,)
+        known = job.known
+        store = known is None or known.keeps_errors(job.message)
+        return Outcome("FAILURE", error, format_traceback(error), store)

@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 KEY_BYTES = 48
 RING_KEYS = 1024
+RING_BYTES = RING_KEYS * KEY_BYTES
 _KEY = struct.Struct(f"{KEY_BYTES}s")
 
 
 def key_of(task_id: str, retries: int) -> bytes:
-    """The key of one attempt; b"" for an id too long to be remembered."""
+    """The key of one attempt, as `engine.work.finished_keys` makes it; b"" for one that is too long."""
     raw = f"{task_id}/{retries};".encode("utf-8", "replace")
     return raw.ljust(KEY_BYTES) if len(raw) <= KEY_BYTES else b""
 
@@ -33,24 +34,22 @@ class Finished:
     """All rings, in one anonymous shared mapping. One writer a ring: the child in that slot."""
 
     def __init__(self, rings: int) -> None:
-        self._map = mmap.mmap(-1, rings * RING_KEYS * KEY_BYTES)
+        self._map = mmap.mmap(-1, rings * RING_BYTES)
         self._next: dict[int, int] = {}
 
-    def add(self, ring: int, keys: Sequence[bytes]) -> None:
-        """Remember these; the oldest of the ring are forgotten."""
-        start = ring * RING_KEYS
+    def add(self, ring: int, keys: bytes) -> None:
+        """Remember these, KEY_BYTES each, end to end; the oldest of the ring are forgotten."""
+        start = ring * RING_BYTES
         place = self._next.get(ring, 0)
-        keys = keys[-RING_KEYS:]
-        room = RING_KEYS - place
+        keys = keys[-RING_BYTES:]
+        room = RING_BYTES - place
         self._write(start + place, keys[:room])
         if len(keys) > room:
             self._write(start, keys[room:])
-        self._next[ring] = (place + len(keys)) % RING_KEYS
+        self._next[ring] = (place + len(keys)) % RING_BYTES
 
-    def _write(self, place: int, keys: Sequence[bytes]) -> None:
-        data = b"".join(keys)
-        at = place * KEY_BYTES
-        self._map[at : at + len(data)] = data
+    def _write(self, at: int, keys: bytes) -> None:
+        self._map[at : at + len(keys)] = keys
 
     def forget(self, rings: int, keys: Iterable[bytes]) -> None:
         """Their next delivery is to be run, though it will be marked as redelivered."""
@@ -66,7 +65,7 @@ class Finished:
                 self._erase(rings, key)
 
     def _erase(self, rings: int, key: bytes) -> None:
-        end = rings * RING_KEYS * KEY_BYTES
+        end = rings * RING_BYTES
         at = self._map.find(key, 0, end)
         while at >= 0:
             if at % KEY_BYTES == 0:
@@ -75,5 +74,5 @@ class Finished:
 
     def snapshot(self, rings: int) -> frozenset[bytes]:
         """All keys of the first ``rings`` rings, taken once for a batch of redeliveries (60 ns a key)."""
-        data = self._map[: rings * RING_KEYS * KEY_BYTES]
+        data = self._map[: rings * RING_BYTES]
         return frozenset(key for (key,) in _KEY.iter_unpack(data))

@@ -15,11 +15,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from engine.codec import Delivery, TaskMessage
-from engine.errors import CodecError, ContentDisallowed, NotRegistered, TaskRevoked
-from engine.model import Outcome
+from engine.errors import ContentDisallowed, NotRegistered, TaskRevoked
+from engine.work import Job, Outcome, Sorter
 from engine.worker import announcing, deadletter
 from engine.worker.fate import WAS_REVOKED, Fate
-from engine.worker.job import DROP, Job, KnownTask
+from engine.worker.job import DROP, KnownTask
 from engine.worker.logs import clean
 from engine.worker.outcomes import by_tombstone, failure
 from engine.worker.quarantine import CRASHED, TERMINATED, TIME_LIMIT, WORKER_LOST, Tombstone
@@ -31,10 +31,11 @@ EARLY_S = 0.020
 _PUT_OFF_S = 5.0
 
 
-class Intake:
+class Intake(Sorter):
     """Sorts the deliveries of one child.
 
     Args:
+        known: the tasks this child has met; ``find`` looks a further one up and adds it.
         settle: takes a job whose outcome is decided here.
         park: puts a delivery away at the broker until a time (unix seconds).
         declare_dead: makes sure that a dead-letter queue exists.
@@ -45,17 +46,17 @@ class Intake:
     def __init__(
         self,
         app: Any,
-        known: Callable[[str], KnownTask | None],
+        known: dict[str, KnownTask],
+        find: Callable[[str], KnownTask | None],
         fate: Fate,
-        settle: Callable[[Job], None],
+        settle: Callable[[Job], object],
         park: Callable[[Delivery, float], None],
         declare_dead: Callable[[str], None],
         hostname: str,
         can_delay: bool,
         succeeded: Callable[[str], bool] | None = None,
     ) -> None:
-        self._decode = app.decode
-        self._known = known
+        super().__init__(app.decode, known, find, fate.tombstones, fate.revoked)
         self._fate = fate
         self._settle = settle
         self._park = park
@@ -65,30 +66,10 @@ class Intake:
         self._dead_queue: str | None = app.conf.worker_dead_letter_queue
         self._grace_s: float = app.conf.worker_unknown_task_grace if can_delay else 0.0
 
-    def sort(self, delivery: Delivery) -> Job | None:
-        """The job to run, or None when the message is dealt with."""
-        try:
-            message: TaskMessage = self._decode(delivery)
-        except CodecError as error:
-            self._unreadable(delivery, error)
-            return None
-        known = self._known(message.task)
-        job = Job(delivery, message, known)
-        fate = self._fate
-        if (delivery.redelivered or fate.tombstones or fate.revoked) and self._decided_already(job):
-            return None
-        if (message.eta is not None or message.expires is not None) and not self._timely(
-            delivery, message, known
-        ):
-            return None
-        if known is None:
-            self._unknown(delivery, message)
-            return None
-        return job
-
     # -- redeliveries, and what was revoked ----------------------------------------------------------------
 
-    def _decided_already(self, job: Job) -> bool:
+    def decided_already(self, job: Job) -> bool:
+        """Whether it was settled here: a redelivery, or one of a task that was revoked."""
         message, known = job.message, job.known
         verdict = self._fate.of(message, job.delivery.redelivered)
         if isinstance(verdict, Tombstone):
@@ -140,13 +121,14 @@ class Intake:
 
     # -- time ------------------------------------------------------------------------------------------
 
-    def _timely(self, delivery: Delivery, message: TaskMessage, known: KnownTask | None) -> bool:
+    def timely(self, delivery: Delivery, message: TaskMessage, known: KnownTask | None) -> bool:
+        """Whether a message with an ETA or an expiry is to be run now; if not, it is dealt with here."""
         now = time.time()
         try:
             expires = unix_time(message.expires)
             due_at = unix_time(message.eta)
         except ValueError as error:
-            self._unreadable(delivery, error)
+            self.unreadable(delivery, error)
             return False
         if expires is not None and expires <= now:
             log.info("Task %s[%s] has expired: not run", clean(message.task), clean(message.id))
@@ -162,7 +144,8 @@ class Intake:
 
     # -- what cannot be run ----------------------------------------------------------------------------
 
-    def _unknown(self, delivery: Delivery, message: TaskMessage) -> None:
+    def unknown(self, delivery: Delivery, message: TaskMessage) -> None:
+        """Deal with a message whose task is not registered."""
         now = time.time()
         since = delivery.header(deadletter.UNKNOWN_SINCE)
         first_seen = float(since) if isinstance(since, (int, float)) else now
@@ -177,9 +160,7 @@ class Intake:
                     self._grace_s,
                 )
             job.outcome = Outcome("IGNORED", store=False)
-            job.outcome.publish.append(
-                deadletter.postponed(delivery, first_seen, now + min(_PUT_OFF_S, left_s))
-            )
+            job.outcome.publish = [deadletter.postponed(delivery, first_seen, now + min(_PUT_OFF_S, left_s))]
         else:
             error = NotRegistered(message.task)
             job.outcome = failure(error)
@@ -187,7 +168,8 @@ class Intake:
             self._bury(job, job.outcome, "unknown task", f"no task named {message.task!r} is registered")
         self._settle(job)
 
-    def _unreadable(self, delivery: Delivery, error: Exception) -> None:
+    def unreadable(self, delivery: Delivery, error: Exception) -> None:
+        """Deal with a message that says no task."""
         reason = "content type not accepted" if isinstance(error, ContentDisallowed) else "unreadable"
         task_id = delivery.header("id")
         tells_id = isinstance(task_id, str) and bool(task_id)
@@ -209,7 +191,8 @@ class Intake:
             clean(error, 500),
         )
         self._declare_dead(queue)
-        outcome.publish.append(deadletter.dead_letter(job.delivery, queue, reason, error, self._hostname))
+        letter = deadletter.dead_letter(job.delivery, queue, reason, error, self._hostname)
+        outcome.publish = [*outcome.publish, letter]
 
 
 def _stores(job: Job) -> bool:

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.codec import Delivery, TaskMessage
-from engine.model import Outcome
+from engine.codec import TaskMessage
+from engine.task import overridden
+from engine.work import Job, Known, Outcome, Pace
 from engine.worker.limits import resolve
-from engine.worker.prefetch import Pace
+from engine.worker.prefetch import LONG_S, SHORT_S
+
+__all__ = ["ACK", "DROP", "NOTHING", "REQUEUE", "Job", "KnownTask", "finish_of"]
 
 # what is to be done with the message, once its outcome is safe
 ACK, REQUEUE, DROP, NOTHING = range(4)
 
 
-class KnownTask:
+class KnownTask(Known):
     """A registered task with all that does not change between runs, looked up once."""
 
-    __slots__ = (
-        "acks_early",
-        "acks_on_failure",
-        "acks_on_timeout",
-        "careful",
-        "hard_s",
-        "name",
-        "name_bytes",
-        "pace",
-        "requeue_when_lost",
-        "soft_s",
-        "stores",
-        "stores_errors",
-        "task",
-        "track_started",
-    )
-
     def __init__(self, task: Any, conf: Any, hard_s: float | None, soft_s: float | None) -> None:
-        self.task = task
-        self.name: str = task.name
-        self.name_bytes = task.name.encode("utf-8", "replace")
-        self.pace = Pace()
+        super().__init__(task, Pace(SHORT_S, LONG_S), overridden(task))
         self.acks_early = bool(getattr(task, "acks_early", False))
         on_failure = _first(
             getattr(task, "acks_on_failure_or_timeout", None), conf.task_acks_on_failure_or_timeout
@@ -59,24 +42,6 @@ class KnownTask:
 
     def keeps_errors(self, message: TaskMessage) -> bool:
         return self.stores_errors or self.keeps(message)
-
-
-_UNDECIDED = Outcome("PENDING", store=False)
-
-
-class Job:
-    """A delivery, its task message (without name and id when it could not be read), and how it ended."""
-
-    __slots__ = ("children", "delivery", "finish", "known", "message", "outcome", "tombstone_id")
-
-    def __init__(self, delivery: Delivery, message: TaskMessage, known: KnownTask | None) -> None:
-        self.delivery = delivery
-        self.message = message
-        self.known = known
-        self.outcome: Outcome = _UNDECIDED  # shared and never changed: replaced when the job has run
-        self.finish = ACK
-        self.children: list[Any] | None = None  #: the tasks it sent, as its result's meta tells them
-        self.tombstone_id: str | None = None  #: its tombstone may be taken down once this is settled
 
 
 def finish_of(outcome: Outcome, known: KnownTask | None) -> int:

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from engine.errors import TaskError, TaskRevoked, TimeLimitExceeded, WorkerLost
-from engine.model import Outcome
 from engine.results.base import EXCEPTION_STATES, ResultMeta
 from engine.stored_exceptions import exception_to_stored
+from engine.work import Outcome
 from engine.worker.job import Job
 from engine.worker.quarantine import TERMINATED, TIME_LIMIT, Tombstone
 

@@ -1,9 +1,9 @@
 """How many messages a child holds ahead: enough to hide the broker's round trip, never enough to hoard.
 
-`Pace` knows how long one task usually takes. `Prefetch` aims at a few tens of milliseconds of buffered
-work: hundreds of messages for tasks of microseconds, one for long ones. Brokers apply a new prefetch only
-to a new consumer, so it changes seldom: upwards at a factor of two or more, downwards at a quarter or less,
-and at once to 1 when a task turns out long. Pure: the clock is passed in.
+`engine.work.Pace` knows how long one task usually takes. `Prefetch` aims at a few tens of milliseconds of
+buffered work: hundreds of messages for tasks of microseconds, one for long ones. Brokers apply a new prefetch
+only to a new consumer, so it changes seldom: upwards at a factor of two or more, downwards at a quarter or
+less, and at once to 1 when a task turns out long. Pure: the clock is passed in.
 """
 
 from __future__ import annotations
@@ -20,29 +20,6 @@ _FIRST = 4
 _GROWTH = 8
 _EASE = 0.2
 _SETTLE_S = 0.05  #: between two changes
-_KNOWN_AFTER = 3
-
-
-class Pace:
-    """How long the runs of one task take."""
-
-    __slots__ = ("mean_s", "runs", "short")
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self.mean_s = 0.0
-        self.short = False  #: known to be short: others may wait behind it
-
-    def record(self, duration_s: float) -> None:
-        self.runs = runs = self.runs + 1
-        mean = self.mean_s
-        self.mean_s = mean = mean + (duration_s - mean) * (_EASE if runs > _KNOWN_AFTER else 1 / runs)
-        self.short = mean < SHORT_S and runs >= _KNOWN_AFTER
-
-    @property
-    def long(self) -> bool:
-        """Known to be long: nothing should be held behind it."""
-        return self.mean_s > LONG_S
 
 
 class Prefetch:

@@ -21,8 +21,9 @@ _WAIT_S = 0.25
 _STEP_MS = 5
 _MAX_BYTES = 32 * 1024
 _ENGINE = str(Path(__file__).resolve().parents[1]) + os.sep
-_CALLS_THE_TASK = f'File "{_ENGINE}runner.py"'
-_FLUSHER = f'File "{_ENGINE}worker/flusher.py"'
+_WORKER = f'File "{_ENGINE}worker{os.sep}'
+_LOOP = f"{_WORKER}child.py"
+_FLUSHER = f"{_WORKER}flusher.py"
 
 
 def create() -> int:
@@ -68,8 +69,8 @@ def of_the_task(stacks: str) -> str:
     seen = False
     for thread in stacks.strip().split("\n\n"):
         header, *frames = thread.split("\n")
-        below = next((at for at, frame in enumerate(frames) if _CALLS_THE_TASK in frame), None)
-        if below is not None:
+        below = _first_below_the_task(frames)
+        if below:
             seen = True
             frames = frames[:below]
             while frames and _ENGINE in frames[-1]:  # between the runner and a coroutine
@@ -78,3 +79,12 @@ def of_the_task(stacks: str) -> str:
             continue
         kept.append("\n".join([header, *frames]))
     return "\n\n".join(kept) if seen else stacks
+
+
+def _first_below_the_task(frames: list[str]) -> int:
+    """Where the frames of a child's loop begin, the newest being the first; 0 when it runs no task. What
+    calls a task is native: no frame tells of it."""
+    for at, frame in enumerate(frames):
+        if _LOOP in frame and frame.endswith(" in run"):
+            return at if at and _WORKER not in frames[at - 1] else 0
+    return 0

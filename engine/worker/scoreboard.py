@@ -19,6 +19,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
+from engine.work import TaskRecord
 from engine.worker.finished import Finished
 from engine.worker.revoked import Revoked
 
@@ -81,7 +82,7 @@ class SlotView:
 class Slot:
     """One child's part of the scoreboard, for its writer and for readers."""
 
-    __slots__ = ("_base", "_map", "_phase_at", "_sequence", "_task_at", "index", "word_at", "words")
+    __slots__ = ("_base", "_map", "_phase_at", "_task_at", "index", "word_at", "words")
 
     def __init__(self, mapping: mmap.mmap, index: int) -> None:
         self.index = index
@@ -91,26 +92,12 @@ class Slot:
         self.word_at = self._base // _WORD_BYTES
         self._task_at = self._base + _TASK_AT
         self._phase_at = self._base + _PHASE_AT
-        self._sequence = 0
 
     # -- the child's side ------------------------------------------------------------------------------
 
-    def begin(
-        self, task_id: bytes, name: bytes, started_mono_s: float, deadline_mono_s: float, phase: int = RUNNING
-    ) -> None:
-        """A task is about to run: this is what a post-mortem will find."""
-        self._sequence = sequence = self._sequence + 1
-        _TASK.pack_into(
-            self._map,
-            self._task_at,
-            sequence,
-            phase,
-            started_mono_s,
-            deadline_mono_s,
-            task_id,
-            name,
-            sequence,
-        )
+    def record(self) -> TaskRecord:
+        """The writer of the task record."""
+        return TaskRecord(self._map, self._task_at, self._base)
 
     def phase(self, phase: int) -> None:
         """The child goes on to another phase; the task record stays as it is."""

@@ -22,7 +22,8 @@ from typing import Any
 from engine.errors import CodecError, ConnectionFailed, ConnectionLost, EngineError, TransportClosed
 from engine.results.base import ResultMeta, ResultStore
 from engine.transport.base import Transport
-from engine.worker.job import ACK, DROP, NOTHING, REQUEUE, Job
+from engine.work import Job, Pending, are_plain, deliveries_to, publish_nothing, to_store
+from engine.worker.job import ACK, DROP, REQUEUE
 from engine.worker.logs import clean
 from engine.worker.outcomes import failed_instead, metas_of
 
@@ -35,7 +36,7 @@ _PAUSE_MAX_S = 2.0
 Publish = Callable[[Sequence[Any]], Sequence[Exception | None]]
 
 
-class Settler:
+class Settler(Pending):
     """Outcomes that wait, and the way they end.
 
     Args:
@@ -52,13 +53,11 @@ class Settler:
         transport: Transport,
         store: ResultStore | None,
         publish: Publish,
-        on_safe: Callable[[Sequence[Job]], None],
+        on_safe: Callable[[list[Job]], None],
         sign_of_life: Callable[[], None],
         hostname: str,
         extended: bool = False,
     ) -> None:
-        self.pending: list[Job] = []
-        self.oldest_mono_s = 0.0  #: when the oldest of them ended
         self._store = store
         self._publish = publish
         self._on_safe = on_safe
@@ -77,19 +76,13 @@ class Settler:
             and getattr(self._store, "path", None) == shared.path
         )
 
-    def add(self, job: Job, now: float) -> None:
-        """An outcome to be settled soon."""
-        if not self.pending:
-            self.oldest_mono_s = now
-        self.pending.append(job)
-
     def settle(self) -> None:
         """Settle all that wait. Raises ConnectionLost when the broker is gone: then those that were
         not acknowledged come again, and their results are safe."""
         jobs, self.pending = self.pending, []
         if not jobs:
             return
-        if self._one_transaction and not any(job.finish == NOTHING or job.outcome.publish for job in jobs):
+        if self._one_transaction and are_plain(jobs):
             with self._transport.transaction():
                 self._store_results(jobs)
                 self._acknowledge(jobs)
@@ -103,8 +96,10 @@ class Settler:
     # -- 1. results ------------------------------------------------------------------------------------
 
     def _store_results(self, jobs: list[Job]) -> None:
-        wanted = [job for job in jobs if job.outcome.store]
-        if not wanted or self._store is None:
+        if self._store is None:
+            return
+        wanted = to_store(jobs)
+        if not wanted:
             return
         try:
             self._store_safely(metas_of(wanted, self._hostname, self._extended))
@@ -166,14 +161,14 @@ class Settler:
     # -- 2. what the tasks published -------------------------------------------------------------------
 
     def _publish_follow_ups(self, jobs: list[Job]) -> None:
+        if publish_nothing(jobs):
+            return
         messages: list[Any] = []
         owners: list[Job] = []
         for job in jobs:
             if job.outcome.publish and job.finish != REQUEUE:
                 messages += job.outcome.publish
                 owners += [job] * len(job.outcome.publish)
-        if not messages:
-            return
         for owner, error in zip(owners, self._publish(messages), strict=True):
             if error is not None and owner.finish != REQUEUE:
                 self._put_back([owner], "what it sent was not accepted by the broker", error)
@@ -182,15 +177,15 @@ class Settler:
 
     def _acknowledge(self, jobs: list[Job]) -> None:
         transport = self._transport
-        done = [job.delivery for job in jobs if job.finish == ACK]
+        done = deliveries_to(ACK, jobs)
         if done:
             transport.ack(done)
         if len(done) == len(jobs):
             return
-        dropped = [job.delivery for job in jobs if job.finish == DROP]
+        dropped = deliveries_to(DROP, jobs)
         if dropped:
             transport.nack(dropped, requeue=False)
-        returned = [job.delivery for job in jobs if job.finish == REQUEUE]
+        returned = deliveries_to(REQUEUE, jobs)
         if returned:
             transport.nack(returned, requeue=True)
 

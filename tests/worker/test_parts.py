@@ -100,18 +100,18 @@ def test_signals_are_read_like_messages() -> None:
 
 def test_finished_ids_are_remembered_by_all_and_forgotten_in_time() -> None:
     book = Finished(3)
-    book.add(0, [key_of("a", 0), key_of("b", 2)])
-    book.add(2, [key_of("c", 0)])
+    book.add(0, key_of("a", 0) + key_of("b", 2))
+    book.add(2, key_of("c", 0))
     known = book.snapshot(3)
     assert {key_of("a", 0), key_of("b", 2), key_of("c", 0)} <= known
     assert key_of("b", 1) not in known, "another try of the same task"
     assert key_of("a", 0) not in {b""}
-    book.add(0, [key_of(f"n{number}", 0) for number in range(RING_KEYS - 1)])
+    book.add(0, b"".join(key_of(f"n{number}", 0) for number in range(RING_KEYS - 1)))
     again = book.snapshot(3)
     assert key_of("a", 0) not in again
     assert key_of("c", 0) in again
     assert key_of("x" * 60, 0) == b"", "too long to be remembered"
-    book.add(1, [key_of("a", 0), key_of("a", 1), key_of("ab", 0)])
+    book.add(1, key_of("a", 0) + key_of("a", 1) + key_of("ab", 0))
     book.forget(3, [key_of("c", 0), key_of("a", 1), key_of("never", 0), b""])
     assert {key_of("a", 0), key_of("ab", 0)} <= book.snapshot(3)
     assert not {key_of("c", 0), key_of("a", 1)} & book.snapshot(3)

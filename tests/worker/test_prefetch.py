@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.worker.prefetch import MOST, Pace, Prefetch
+from engine.work import Pace
+from engine.worker.prefetch import LONG_S, MOST, SHORT_S, Prefetch
 
 
 def settle_at(prefetch: Prefetch, task_s: float, tasks: int, now: float) -> tuple[int, float]:
@@ -65,7 +66,7 @@ def test_after_a_crash_it_holds_one_for_a_while() -> None:
 
 
 def test_pace_knows_short_from_long() -> None:
-    pace = Pace()
+    pace = Pace(SHORT_S, LONG_S)
     assert not pace.short, "unknown is not short"
     for _ in range(3):
         pace.record(0.0001)

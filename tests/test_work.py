@@ -1,0 +1,85 @@
+"""What is paid for every task: the parts that no worker test shows by itself."""
+
+from __future__ import annotations
+
+import mmap
+
+import pytest
+
+from engine.codec import Delivery, TaskMessage
+from engine.work import (
+    Job,
+    Known,
+    Outcome,
+    Pace,
+    TaskRecord,
+    are_plain,
+    deliveries_to,
+    finished_keys,
+    have_tombstones,
+    publish_nothing,
+    to_store,
+)
+from engine.worker.finished import key_of
+from engine.worker.job import ACK, DROP, NOTHING, REQUEUE
+
+
+class _Task:
+    name = "tasks.sümme"
+    ignore_result = False
+
+    def run(self) -> None: ...
+
+
+def _job(task_id: str = "id", retries: int = 0, finish: int = ACK, known: bool = True) -> Job:
+    found = Known(_Task(), Pace(0.002, 0.05), frozenset()) if known else None
+    job = Job(Delivery(tag=task_id), TaskMessage("tasks.sümme", task_id, retries=retries), found)
+    job.finish = finish
+    return job
+
+
+def test_finished_keys_are_those_that_redeliveries_are_looked_up_by() -> None:
+    jobs = [_job("a"), _job("b", 3), _job("ü" * 10, 12), _job("c", finish=NOTHING), _job("\ud800", 1)]
+    expected = [key_of("a", 0), key_of("b", 3), key_of("ü" * 10, 12), key_of("c", 0), key_of("\ud800", 1)]
+    assert finished_keys(jobs) == b"".join(expected)
+
+
+def test_finished_keys_leave_out_what_is_not_done_with_or_too_long() -> None:
+    jobs = [
+        _job("x" * 46),
+        _job("x" * 45),
+        _job("back", finish=REQUEUE),
+        _job("dead", finish=DROP),
+        _job("stranger", known=False),
+        _job("y" * 45, 10),
+    ]
+    assert key_of("x" * 46, 0) == key_of("y" * 45, 10) == b""
+    assert finished_keys(jobs) == key_of("x" * 45, 0)
+    assert finished_keys([]) == b""
+
+
+def test_jobs_are_asked_together() -> None:
+    kept, sent, told = _job("kept"), _job("sent", finish=DROP), _job("told", finish=NOTHING)
+    kept.outcome = Outcome("SUCCESS", 1)
+    sent.outcome = Outcome("RETRY", store=False, publish=["message"])
+    told.tombstone_id = "told"
+    assert to_store([kept, sent, told]) == [kept]
+    assert deliveries_to(DROP, [kept, sent, told]) == [sent.delivery]
+    assert are_plain([kept])
+    assert not are_plain([kept, told])
+    assert not are_plain([sent])
+    assert publish_nothing([kept, told])
+    assert not publish_nothing([kept, sent])
+    assert have_tombstones([kept, told])
+    assert not have_tombstones([kept, sent])
+
+
+@pytest.mark.parametrize(("record_at", "word_at"), [(-1, 0), (129, 0), (0, 253), (0, -4)])
+def test_a_record_outside_its_memory_is_refused(record_at: int, word_at: int) -> None:
+    with mmap.mmap(-1, 256) as memory, pytest.raises(ValueError, match="fits"):
+        TaskRecord(memory, record_at, word_at)
+
+
+def test_an_unsettled_outcome_is_not_stored_and_publishes_nothing() -> None:
+    job = _job()
+    assert (job.outcome.state, job.outcome.store, tuple(job.outcome.publish)) == ("PENDING", False, ())
