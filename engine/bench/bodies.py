@@ -34,7 +34,7 @@ def bodies(run: Run) -> Sample:
         json = publisher.ask("json", _JSON_SAMPLE) if run.side.name == "engine" else None
     drained = drain(run, plan.warmup, total, last=True)
     published, per_task_mb = plan.tasks / elapsed_s, plan.payload / 1e6
-    more = {"out_rate": published, "out_mb_s": published * per_task_mb}
+    more = {"out_mb_s": published * per_task_mb}
     more["in_mb_s"] = (drained.rate or 0.0) * per_task_mb
     if json:
         more |= {f"json_{way}_us": json[f"{key}_s"] / _JSON_SAMPLE * 1e6 for way, key in _JSON_WAYS}

@@ -103,7 +103,7 @@ def _rows(
             samples.setdefault((workload, side.name), []).append(sample)
     for side in sides:
         own_samples = [samples[workload, name] for workload, name in samples if name == side.name]
-        if workloads[0] in FAMILY_OF and len(own_samples) > 1:
+        if workloads[0].startswith("growth-") and len(own_samples) > 1:
             beside_smallest(own_samples)
     return [_row(workload, side, own.tasks, samples[workload, side.name]) for workload, side, own in entries]
 

@@ -21,6 +21,8 @@ DRAMATIQ_PREFETCH = 250
 #: Workloads that only the engine's side is set up for.
 _OWN = frozenset(name for family in ("children", "queues", "tasks") for name in WORKLOADS[f"growth-{family}"])
 
+GROWTH_PREFETCH = 100
+
 _EXAMPLES = {"amqp": "--broker amqp://...", "redis": "--broker redis://...", "sqlite": "none for SQLite"}
 
 
@@ -39,6 +41,8 @@ class Side:
 
 def _engine_worker(plan: Plan) -> list[str]:
     command = ["-m", "engine", "run", f"{ENGINE.module}:app", "-c", str(plan.concurrency)]
+    if plan.queued:  # a prefetch that still adapts is not to look like growth
+        command += ["--prefetch", str(GROWTH_PREFETCH)]
     return [*command, "-Q", ",".join(plan.queue_names), "-l", "warning", *plan.worker_args]
 
 

@@ -51,7 +51,9 @@ def make_tasks(folder: str) -> Tasks:
     def nap(seconds: float, short: bool = False) -> None:
         """Sleeps, and counts itself as ended; a short one twice."""
         tally.begin()
+        began_ns = time.monotonic_ns()
         time.sleep(seconds)
+        tally.slept(time.monotonic_ns() - began_ns)
         tally.add()
         if short:
             shorts.add()

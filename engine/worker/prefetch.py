@@ -19,8 +19,8 @@ LONG_S = 0.050
 #: (this process lost its CPU for a while) must not count for long, or a loaded machine gets slower still
 SHORT_S = 0.002
 MOST = 500
-#: of bodies, as far as the size of some tells that of the others; but two messages may always be held, so that
-#: the next one is on its way
+#: of bodies, as far as the size of some tells that of the others; but two messages may always be held, so
+#: that the next one is on its way
 MOST_BYTES = 32 * 2**20
 _FIRST = 4
 _GROWTH = 8
