@@ -17,7 +17,7 @@ from engine.bench.cpu import BrokerProcess, find_broker
 from engine.bench.measuring import Run, Sample
 from engine.bench.notes import notes
 from engine.bench.plan import Plan, check
-from engine.bench.points import FAMILY_OF, within
+from engine.bench.points import FAMILIES, FAMILY_OF, within
 from engine.bench.report import Report, Row
 from engine.bench.sides import Side
 from engine.bench.stats import Spread, percentile, quantiles, spread
@@ -134,7 +134,7 @@ def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Ro
 def side_plan(plan: Plan, workload: str, side: Side) -> Plan:
     """The plan of one side and workload. A side may take more tasks, but not on RabbitMQ, whose queues get
     slower when deep."""
-    more = workload == "consume" and not plan.on_amqp
+    more = (workload == "consume" or workload in FAMILIES["bodies"]) and not plan.on_amqp
     plan = plan.for_workload(workload)
     return replace(plan, tasks=plan.tasks * side.depth) if more else plan
 
