@@ -28,15 +28,20 @@ from engine.errors import EngineError
 _DEPTH_WARMUP = 100
 _DEPTH_TASKS = 5_000  # no more are counted at any depth, so that the depth stays what it is
 _TASKS_EACH = 1_000  # a process's prefetch adapts within some hundreds
+_SETTLE_S = 0.5  # what else a worker does at its start has been done
 _RUNS_EACH = 5  # of a task's name: its pace is known, and what is looked up once has been
 
 
 def depth(run: Run) -> Sample:
     """The first tasks of a queue so deep: what each costs is not to depend on how many wait."""
     queued = run.plan.queued
-    fill(run, queued)
-    upto = min(queued, _DEPTH_TASKS)
-    return replace(drain(run, _DEPTH_WARMUP, upto, last=upto == queued), tasks=upto - _DEPTH_WARMUP)
+    upto = min(queued - _DEPTH_WARMUP, _DEPTH_TASKS)  # what is done at a queue's end is not in it
+    if run.side.name == "engine":
+        sample = _from_standstill(run, queued, _DEPTH_WARMUP, upto)
+    else:  # these have no task that holds them: their start may fall into what is measured
+        fill(run, queued)
+        sample = drain(run, _DEPTH_WARMUP, upto, last=False)
+    return replace(sample, tasks=upto - _DEPTH_WARMUP)
 
 
 def spread(run: Run) -> Sample:
@@ -52,18 +57,26 @@ def children(run: Run) -> Sample:
     plan, folder = run.plan, Path(run.plan.folder)
     warmup = max(plan.warmup, _TASKS_EACH * plan.concurrency // 2)
     tasks = max(plan.tasks, _TASKS_EACH * plan.concurrency)
-    with filler(run) as publisher, run.worker() as worker:
-        publisher.ask("hold", plan.concurrency)
-        _wait_until_held(worker, folder, plan.concurrency)
-        publisher.ask("publish-many", warmup + tasks)
-        wait_until_arrived(run, warmup + tasks)
-        sqlite_writes.forget(folder)
-        (folder / GO).touch()
-        sample = drained_by(worker, run, warmup, warmup + tasks, last=True)
-        worker.stop()
+    sample = _from_standstill(run, warmup + tasks, warmup, warmup + tasks)
     longest_s = sqlite_writes.longest_s(folder)
     more = {} if longest_s is None else {"write_ms": longest_s * 1000}
     return replace(sample, tasks=tasks, more=more)
+
+
+def _from_standstill(run: Run, queued: int, warmup: int, upto: int) -> Sample:
+    """Hold all processes until the worker is up and the queue is full, then measure."""
+    plan, folder = run.plan, Path(run.plan.folder)
+    with filler(run) as publisher, run.worker() as worker:
+        publisher.ask("hold", plan.concurrency)
+        _wait_until_held(worker, folder, plan.concurrency)
+        publisher.ask("publish-many", queued)
+        wait_until_arrived(run, queued)
+        time.sleep(_SETTLE_S)
+        sqlite_writes.forget(folder)
+        (folder / GO).touch()
+        sample = drained_by(worker, run, warmup, upto, last=upto == queued)
+        worker.stop()
+    return sample
 
 
 def _wait_until_held(worker: Worker, folder: Path, processes: int) -> None:

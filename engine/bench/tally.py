@@ -24,10 +24,13 @@ class Tally:
         self._pid = 0
         self._cells = memoryview(bytearray(_SIZE)).cast("Q")
 
-    def begin(self) -> None:
-        """A task begins: the process's first one is remembered. Without this it is taken as the first end."""
-        if self._pid != os.getpid():
+    def begin(self) -> bool:
+        """A task begins: the process's first one is remembered. Without this it is taken as the first end.
+        Whether it is the first."""
+        first = self._pid != os.getpid()
+        if first:
             self._open()
+        return first
 
     def add(self, count: int = 1) -> None:
         """One more task has ended, or so many."""
