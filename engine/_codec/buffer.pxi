@@ -1,7 +1,7 @@
 # What is written grows in a WriteBuffer; what is read is walked by a Cursor that checks every step.
 #
 # A WriteBuffer starts in storage of its own, doubles when it must, and lets lengths be filled in after what
-# they count was written. A Cursor is two pointers into bytes that somebody else keeps alive; every read first
+# they count was written; what outgrew that storage stands in the bytes object it becomes. A Cursor is two pointers into bytes that somebody else keeps alive; every read first
 # asks `cursor_need`, so no read passes the end of its parent. All numbers are big-endian (AMQP 4.2.1).
 
 cdef extern from "Python.h":
@@ -23,16 +23,17 @@ cdef class WriteBuffer:
     cdef uint8_t* data
     cdef size_t used
     cdef size_t size
+    cdef PyObject* outgrown  # a bytes object of `size` that nobody else has seen yet
     cdef uint8_t[INLINE_SIZE] inline_storage
 
     def __cinit__(self):
         self.data = self.inline_storage
         self.size = INLINE_SIZE
         self.used = 0
+        self.outgrown = NULL
 
     def __dealloc__(self):
-        if self.data != self.inline_storage:
-            PyMem_Free(self.data)
+        Py_XDECREF(self.outgrown)
 
     cdef inline uint8_t* reserve(self, size_t more) except NULL:
         """Room for ``more`` bytes; where they go. The caller writes them and raises ``used``."""
@@ -41,21 +42,19 @@ cdef class WriteBuffer:
         return self.data + self.used
 
     cdef int grow(self, size_t more) except -1:
-        cdef size_t size = self.size * 2
-        cdef uint8_t* data
+        # to no more than what is needed where that is much: the C library serves sizes that come again best
+        cdef size_t size = max(self.size * 2, self.used + more)
         if more > <size_t>PY_SSIZE_T_MAX // 2 - self.used:
             raise MemoryError
-        while size < self.used + more:
-            size *= 2
-        if self.data == self.inline_storage:
-            data = <uint8_t*>PyMem_Malloc(size)
-            if data != NULL:
-                memcpy(data, self.data, self.used)
+        self.data = self.inline_storage  # so that nothing points into an object that could not grow
+        if self.outgrown == NULL:
+            first = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+            Py_INCREF(first)
+            self.outgrown = <PyObject*>first
+            memcpy(PyBytes_AS_STRING(first), self.inline_storage, self.used)
         else:
-            data = <uint8_t*>PyMem_Realloc(self.data, size)
-        if data == NULL:
-            raise MemoryError
-        self.data = data
+            _PyBytes_Resize(&self.outgrown, <Py_ssize_t>size)
+        self.data = <uint8_t*>PyBytes_AS_STRING(<object>self.outgrown)
         self.size = size
         return 0
 
@@ -132,7 +131,16 @@ cdef class WriteBuffer:
         return 0
 
     cdef bytes as_bytes(self):
-        return PyBytes_FromStringAndSize(<char*>self.data, self.used)
+        """What was written. The buffer is of no use after that."""
+        if self.outgrown == NULL:
+            return PyBytes_FromStringAndSize(<char*>self.data, self.used)
+        self.data = self.inline_storage
+        self.size = 0
+        _PyBytes_Resize(&self.outgrown, <Py_ssize_t>self.used)
+        whole = <object>self.outgrown
+        Py_XDECREF(self.outgrown)
+        self.outgrown = NULL
+        return whole
 
 
 cdef inline void put_u16(uint8_t* at, uint16_t value) noexcept:

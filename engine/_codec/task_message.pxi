@@ -225,10 +225,14 @@ cpdef bytes encode_task_body(TaskMessage task):
 
 
 cdef bytes _plain_body(object args, object kwargs):
-    """The body of a task with nothing to follow it."""
-    cdef bytes text = json_encode([args, kwargs])
+    """The body of a task with nothing to follow it. Grown in place, because arguments may be large."""
+    cdef object text = json_encode([args, kwargs])
     cdef Py_ssize_t size = PyBytes_GET_SIZE(text) - 1  # without the closing bracket, which _NO_EMBED brings
-    cdef bytes body = PyBytes_FromStringAndSize(NULL, size + PyBytes_GET_SIZE(_NO_EMBED))
-    memcpy(PyBytes_AS_STRING(body), PyBytes_AS_STRING(text), size)
-    memcpy(PyBytes_AS_STRING(body) + size, PyBytes_AS_STRING(_NO_EMBED), PyBytes_GET_SIZE(_NO_EMBED))
-    return body
+    cdef PyObject* body = <PyObject*>text
+    Py_INCREF(text)
+    text = None  # the only reference is ours now
+    _PyBytes_Resize(&body, size + PyBytes_GET_SIZE(_NO_EMBED))
+    text = <object>body
+    Py_XDECREF(body)
+    memcpy(PyBytes_AS_STRING(text) + size, PyBytes_AS_STRING(_NO_EMBED), PyBytes_GET_SIZE(_NO_EMBED))
+    return text

@@ -52,6 +52,9 @@ class CeleryClient:
     def nap(self, seconds: float, short: bool) -> None:
         nap.delay(seconds, short)
 
+    def hold(self) -> None:
+        raise NotImplementedError("the engine's side alone has it")
+
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)
 

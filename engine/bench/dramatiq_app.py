@@ -72,6 +72,9 @@ class DramatiqClient:
     def nap(self, seconds: float, short: bool) -> None:
         nap.send(seconds, short)
 
+    def hold(self) -> None:
+        raise NotImplementedError("the engine's side alone has it")
+
     def call(self, timeout_s: float) -> None:
         add.send(2, 2, *self._pad).get_result(block=True, timeout=int(timeout_s * 1000))
 

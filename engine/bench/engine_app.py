@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from engine.app import Engine
-from engine.bench import tasks
+from engine.bench import sqlite_writes, tasks
 from engine.bench.codec_cost import time_codec
 from engine.bench.plan import Plan
+from engine.bench.points import FAMILIES
 
 plan = Plan.from_env()
 functions = tasks.make_tasks(plan.folder)
@@ -23,6 +26,14 @@ app = Engine(
 add = app.task(name=tasks.ADD)(functions.add)
 begin = app.task(name=tasks.BEGIN)(functions.begin)
 nap = app.task(name=tasks.NAP)(functions.nap)
+hold = app.task(name=tasks.HOLD)(functions.hold)
+adds = [
+    add,
+    *(app.task(name=f"{tasks.ADD}-{number}")(functions.add) for number in range(1, plan.names)),
+]
+
+if plan.scheme == "sqlite" and plan.workload in FAMILIES["growth-children"]:
+    sqlite_writes.watch(plan.folder)
 
 
 class EngineClient:
@@ -31,16 +42,29 @@ class EngineClient:
     def __init__(self) -> None:
         self._pad = ("x" * plan.payload,) if plan.payload else ()
 
+        self._places: list[dict[str, Any]] = [{"queue": name} for name in plan.queue_names]
+        self._places[0] = {}  # the default
+
     def publish(self, count: int) -> None:
         delay, pad = add.delay, self._pad
         for _ in range(count):
             delay(2, 2, *pad)
 
     def publish_many(self, count: int, batch: int) -> None:
-        arguments = (2, 2, *self._pad)
+        arguments, places = (2, 2, *self._pad), self._places
+        plainly = len(adds) == 1 and not any(places)
         with app.batch(every=max(1, batch // 2)) as outbox:  # two lots are in flight
-            for _ in range(count):
-                add.apply_async(arguments, producer=outbox)
+            if plainly:
+                for _ in range(count):
+                    add.apply_async(arguments, producer=outbox)
+                return
+            for number in range(count):
+                adds[number % len(adds)].apply_async(
+                    arguments, producer=outbox, **places[number % len(places)]
+                )
+
+    def hold(self) -> None:
+        hold.delay()
 
     def begin(self) -> None:
         begin.delay(*self._pad)

@@ -53,6 +53,9 @@ class HueyClient:
     def nap(self, seconds: float, short: bool) -> None:
         nap(seconds, short)
 
+    def hold(self) -> None:
+        raise NotImplementedError("the engine's side alone has it")
+
     def call(self, timeout_s: float) -> None:
         add(2, 2, *self._pad).get(blocking=True, timeout=timeout_s)
 

@@ -39,7 +39,7 @@ def _delete_queues(plan: Plan, side: str) -> None:
     endings = _SIDE_QUEUES if side == "dramatiq" and plan.on_amqp else ()
     transport = open_transport(plan.broker)
     try:
-        for name in (plan.queue, *(plan.queue + ending for ending in endings)):
+        for name in (*plan.queue_names, *(plan.queue + ending for ending in endings)):
             with contextlib.suppress(QueueNotFound):
                 transport.delete_queue(name)
     finally:

@@ -7,26 +7,28 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from engine.bench.points import FAMILIES, POINTS
 from engine.errors import ConfigurationError
 
 #: The environment variable that carries the plan to publishers and workers.
 PLAN_ENV = "ENGINE_BENCH_PLAN"
 
-GROWTH_DEPTHS = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
-
 #: What can be asked for, and the workloads that stand for it.
 _QUICK = ("codec", "publish", "publish-many", "consume", "roundtrip", "start")
 WORKLOADS: dict[str, tuple[str, ...]] = {
     "all": _QUICK,
-    **{name: (name,) for name in (*_QUICK, "idle")},
+    **{name: (name,) for name in (*_QUICK, "idle", "memory")},
     "sharing": tuple(f"sharing-{letter}" for letter in "abcde"),
-    "growth": tuple(f"growth-{name}" for name in GROWTH_DEPTHS),
+    **{family: tuple(points) for family, points in FAMILIES.items()},
 }
-WORKLOADS |= {name: (name,) for name in (*WORKLOADS["sharing"], *WORKLOADS["growth"])}
+WORKLOADS |= {name: (name,) for name in (*WORKLOADS["sharing"], *POINTS)}
 
 #: Who can be compared with.
 RIVALS = ("celery", "dramatiq", "huey", "raw")
+
+_AT_ONCE_BYTES = 4_000_000
 
 AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
 
@@ -44,7 +46,11 @@ class Plan:
         lean: leave out headers that carry nothing (Celery always sends them all).
         queue_type: classic or quorum, RabbitMQ only.
         payload: bytes of one more argument to the task; 0 for none.
-        scale: how long the naps of ``sharing`` are, and how many; 1 is the full length.
+        queues: so many queues are consumed, the messages spread over them.
+        names: so many tasks are registered, the messages spread over them.
+        queued: so many messages wait in ``growth``.
+        scale: how long the naps of ``sharing`` are, and how many, and how deep ``growth`` goes; 1 is the full
+            length.
         idle_s: how long ``idle`` looks on.
         results: URL of a result store, or None: results are off.
     """
@@ -59,6 +65,9 @@ class Plan:
     concurrency: int = 1
     batch: int = 1_000
     payload: int = 0
+    queues: int = 1
+    names: int = 1
+    queued: int = 0
     confirm: bool = True
     lean: bool = True
     queue_type: str = "classic"
@@ -94,9 +103,23 @@ class Plan:
     def on_amqp(self) -> bool:
         return self.scheme in AMQP_SCHEMES
 
-    def at(self, folder: Path, queue: str, workload: str) -> Plan:
+    @property
+    def queue_names(self) -> list[str]:
+        """The run's own queues."""
+        return [self.queue, *(f"{self.queue}-{number}" for number in range(1, self.queues))]
+
+    def at_once(self, most: int) -> int:
+        """How many messages to handle together, so that their bodies fit a few megabytes."""
+        return max(1, min(most, _AT_ONCE_BYTES // max(self.payload, 1)))
+
+    def at(self, folder: Path, queue: str) -> Plan:
         """The same plan for one run's own folder and queue."""
-        return replace(self, folder=str(folder), queue=queue, workload=workload)
+        return replace(self, folder=str(folder), queue=queue)
+
+    def for_workload(self, workload: str) -> Plan:
+        """The same with what that workload changes in it."""
+        changes: dict[str, Any] = {"workload": workload, **POINTS.get(workload, {})}
+        return replace(self, **changes)
 
     def scaled(self, share: float) -> Plan:
         """The same with fewer tasks, for a workload that waits for a round trip each time."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.bench.latency_plot import latency_panel
-from engine.bench.plan import GROWTH_DEPTHS
 from engine.bench.plot_style import COLOURS, FAINT, GRID, INK, QUIET
+from engine.bench.points import FAMILIES
 from engine.bench.report import Report, Row
 from engine.bench.svg import Drawing
 from engine.bench.tables import figure
@@ -30,6 +30,8 @@ _SHOWN = (
     ("over_ideal", "makespan, × ideal; 1 is best"),
     ("start_ms", "ms to the first task (less is better)"),
     ("pss_mib", "MiB of memory, all processes (less is better)"),
+    ("rss100_mib", "MiB of the largest process after all tasks"),
+    ("in_mb_s", "MB consumed per second"),
     ("rate", "tasks per second"),
 )
 _TITLES = {
@@ -45,7 +47,12 @@ _TITLES = {
     "sharing-c": "Few long among short ones",
     "sharing-d": "A long one before short ones",
     "sharing-e": "Long ones between bursts",
-    **{f"growth-{name}": f"Draining {depth:,} tasks" for name, depth in GROWTH_DEPTHS.items()},
+    "memory": "Memory over many tasks",
+    **{name: f"Draining {point['queued']:,} tasks" for name, point in FAMILIES["growth"].items()},
+    **{name: f"{point['concurrency']} processes" for name, point in FAMILIES["growth-children"].items()},
+    **{name: f"{point['queues']} queues" for name, point in FAMILIES["growth-queues"].items()},
+    **{name: f"{point['names']:,} registered tasks" for name, point in FAMILIES["growth-tasks"].items()},
+    **{name: f"Bodies of {point['payload']:,} bytes" for name, point in FAMILIES["bodies"].items()},
 }
 
 

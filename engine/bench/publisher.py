@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from engine.bench.naps import naps_of
 from engine.bench.plan import Plan
 from engine.bench.tasks import BeginListener
+from engine.codec import json_decode, json_encode
 
 REPLY_TIMEOUT_S = 30.0
 
@@ -34,6 +35,9 @@ class Client(Protocol):
     def nap(self, seconds: float, short: bool) -> None:
         """Publish a task that sleeps."""
 
+    def hold(self) -> None:
+        """Publish a task that holds its process; the engine's side alone has it."""
+
     def call(self, timeout_s: float) -> None:
         """Publish a task and wait for its result."""
 
@@ -49,6 +53,8 @@ def serve(client: Client, plan: Plan) -> None:
     deeds: dict[str, Callable[[int], dict[str, Any]]] = {
         "publish": lambda count: _timed(lambda: client.publish(count)),
         "publish-many": lambda count: _timed(lambda: client.publish_many(count, plan.batch)),
+        "hold": lambda count: _hold(client, count),
+        "json": lambda count: _json(plan, count),
         "naps": lambda count: _naps(client, plan),
         "roundtrip": lambda count: _roundtrips(client, plan, count),
         "codec": lambda count: dict(zip(("encode_s", "decode_s"), client.codec(count), strict=True)),
@@ -77,6 +83,28 @@ def _naps(client: Client, plan: Plan) -> dict[str, Any]:
     for nap in naps:
         client.nap(nap.seconds, nap.short)
     return {"count": len(naps)}
+
+
+def _hold(client: Client, count: int) -> dict[str, Any]:
+    for _ in range(count):
+        client.hold()
+    return {"count": count}
+
+
+def _json(plan: Plan, count: int) -> dict[str, Any]:
+    """What writing and reading a body's JSON costs by itself."""
+    body = [[2, 2, "x" * plan.payload], {}, {}]
+    text = json_encode(body)
+
+    def write() -> None:
+        for _ in range(count):
+            json_encode(body)
+
+    def read() -> None:
+        for _ in range(count):
+            json_decode(text)
+
+    return {"encode_s": _timed(write)["cpu_s"], "decode_s": _timed(read)["cpu_s"]}
 
 
 def _roundtrips(client: Client, plan: Plan, count: int) -> dict[str, Any]:

@@ -161,7 +161,8 @@ def work(plan: Plan, received: Received) -> None:
     """Consume for ever, acknowledging in batches."""
     link = Link(plan.broker)
     link.declare(plan)
-    link.ask(60, 10, 0, PREFETCH, False)
+    at_once = plan.at_once(ACK_EVERY)
+    link.ask(60, 10, 0, PREFETCH // ACK_EVERY * at_once, False)
     link.ask(60, 20, 0, plan.queue, "raw", False, False, False, False, {})
     acknowledged, last = 0, 0
     while True:
@@ -174,6 +175,6 @@ def work(plan: Plan, received: Received) -> None:
         if deliveries:
             received(len(deliveries), lambda first=deliveries[0]: first)  # type: ignore[misc]
             last = deliveries[-1].tag
-        if last - acknowledged >= ACK_EVERY or (last > acknowledged and not items):
+        if last - acknowledged >= at_once or (last > acknowledged and not items):
             link.socket.sendall(encode_acks(1, [(last, True)]))
             acknowledged = last

@@ -27,6 +27,9 @@ class RawClient:
     def nap(self, seconds: float, short: bool) -> None:
         raise NotImplementedError("raw runs no tasks")
 
+    def hold(self) -> None:
+        raise NotImplementedError("the engine's side alone has it")
+
     def call(self, timeout_s: float) -> None:
         raise NotImplementedError("raw keeps no results")
 

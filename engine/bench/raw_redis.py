@@ -107,7 +107,7 @@ def work(plan: Plan, received: Received) -> None:
     link, queue = Link(plan.broker), plan.queue
     held = f"{queue}.held.{os.getpid()}"
     script = link.ask("SCRIPT", "LOAD", _CLAIM)
-    claim = hiredis.pack_command(("EVALSHA", script, "2", queue, held, str(ACK_EVERY)))
+    claim = hiredis.pack_command(("EVALSHA", script, "2", queue, held, str(plan.at_once(ACK_EVERY))))
     while True:
         link.send(claim)
         batch = link.answer() or [link.ask("BLMOVE", queue, held, "RIGHT", "LEFT", "0")]

@@ -87,11 +87,11 @@ class Sender:
 
 def work(plan: Plan, received: Received) -> None:
     """Claim batches for ever, each deleted in the transaction that claims the next."""
-    file, owner = File(plan, "NORMAL"), os.getpid()
+    file, owner, at_once = File(plan, "NORMAL"), os.getpid(), plan.at_once(ACK_EVERY)
     while True:
         with file.write() as connection:
             connection.execute(_DROP, (owner,))
-            batch = connection.execute(_CLAIM, (owner, ACK_EVERY)).fetchall()
+            batch = connection.execute(_CLAIM, (owner, at_once)).fetchall()
         if batch:
             received(len(batch), lambda first=batch[0][0]: decode_envelope(first))  # type: ignore[misc]
         else:

@@ -17,6 +17,7 @@ from engine.bench.cpu import BrokerProcess, find_broker
 from engine.bench.measuring import Run, Sample
 from engine.bench.notes import notes
 from engine.bench.plan import Plan, check
+from engine.bench.points import FAMILIES, FAMILY_OF, within
 from engine.bench.report import Report, Row
 from engine.bench.sides import Side
 from engine.bench.stats import Spread, percentile, quantiles, spread
@@ -61,8 +62,8 @@ def run(
         if workloads != ["codec"]:
             open_transport(plan.broker).close()  # a broker that is down is told now, in one line
         rows = []
-        for workload in workloads:
-            rows += _rows(workload, plan, sides, broker, Path(folder), progress or Silent())
+        for together in in_turn(within(tuple(workloads), plan.scale)):
+            rows += _rows(together, plan, sides, broker, Path(folder), progress or Silent())
         found = versions([side.name for side in sides], plan.broker)
     return Report(rows, parameters(plan, broker), found, notes=notes(plan, workloads, sides, broker))
 
@@ -71,23 +72,50 @@ def _with_broker(plan: Plan, folder: Path) -> Plan:
     return plan if plan.broker else replace(plan, broker=f"sqlite:///{folder}/bench.db")
 
 
+def in_turn(workloads: Sequence[str]) -> list[list[str]]:
+    """Workloads of one family are run in turn, each other one by itself."""
+    groups: dict[str, list[str]] = {}
+    for workload in workloads:
+        groups.setdefault(FAMILY_OF.get(workload, workload), []).append(workload)
+    return list(groups.values())
+
+
 def _rows(
-    workload: str,
+    workloads: Sequence[str],
     plan: Plan,
     sides: Sequence[Side],
     broker: BrokerProcess | None,
     folder: Path,
     progress: Progress,
 ) -> list[Row]:
-    plan = plan.scaled(SHARES.get(workload, 1.0))
-    sides = [side for side in sides if workload not in side.lacks]
-    samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
+    plans = {workload: plan.scaled(SHARES.get(workload, 1.0)) for workload in workloads}
+    entries = [
+        (workload, side, side_plan(plans[workload], workload, side))
+        for workload in workloads
+        for side in sides
+        if workload not in side.lacks
+    ]
+    samples: dict[tuple[str, str], list[Sample]] = {}
     for number in range(plan.runs):
-        for side in sides:
-            total = side_plan(plan, workload, side).tasks
-            progress.begin(f"{workload}, {side.name}, run {number + 1} of {plan.runs}", total)
-            samples[side.name].append(_one(workload, plan, side, broker, folder, progress))
-    return [_row(workload, side, side_plan(plan, workload, side).tasks, samples[side.name]) for side in sides]
+        for workload, side, own in entries:
+            progress.begin(f"{workload}, {side.name}, run {number + 1} of {plan.runs}", own.tasks)
+            sample = _one(own, side, broker, folder, progress)
+            samples.setdefault((workload, side.name), []).append(sample)
+    for side in sides:
+        own_samples = [samples[workload, name] for workload, name in samples if name == side.name]
+        if workloads[0].startswith("growth-") and len(own_samples) > 1:
+            beside_smallest(own_samples)
+    return [_row(workload, side, own.tasks, samples[workload, side.name]) for workload, side, own in entries]
+
+
+def beside_smallest(sizes: Sequence[Sequence[Sample]]) -> None:
+    """Adds to each sample how its cost compares with that of the smallest size in the same run."""
+    for size in sizes:
+        for sample, smallest in zip(size, sizes[0], strict=True):
+            for key in ("worker", "broker"):
+                mine, least = getattr(sample, f"{key}_us"), getattr(smallest, f"{key}_us")
+                if mine is not None and least:
+                    sample.more[f"{key}_ratio"] = mine / least
 
 
 def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Row:
@@ -104,22 +132,22 @@ def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Ro
 
 
 def side_plan(plan: Plan, workload: str, side: Side) -> Plan:
-    """The plan of one side, which may take more tasks. Not on RabbitMQ, whose queues get slower when deep."""
-    more = workload == "consume" and not plan.on_amqp
+    """The plan of one side and workload. A side may take more tasks, but not on RabbitMQ, whose queues get
+    slower when deep."""
+    more = (workload == "consume" or workload in FAMILIES["bodies"]) and not plan.on_amqp
+    plan = plan.for_workload(workload)
     return replace(plan, tasks=plan.tasks * side.depth) if more else plan
 
 
-def _one(
-    workload: str, plan: Plan, side: Side, broker: BrokerProcess | None, folder: Path, progress: Progress
-) -> Sample:
+def _one(plan: Plan, side: Side, broker: BrokerProcess | None, folder: Path, progress: Progress) -> Sample:
     queue = f"bench-{side.name}-{secrets.token_hex(4)}"
     own = folder / queue
     own.mkdir()
-    plan = side_plan(plan, workload, side).at(own, queue, workload)
+    plan = plan.at(own, queue)
     try:
-        return BY_NAME[workload](Run(side, plan, broker, progress.reach))
+        return BY_NAME[plan.workload](Run(side, plan, broker, progress.reach))
     finally:
-        if workload != "codec":
+        if plan.workload != "codec":
             leftovers.remove(plan, side.name)
 
 
@@ -144,7 +172,7 @@ def figures(samples: Sequence[Sample]) -> dict[str, Spread]:
 def parameters(plan: Plan, broker: BrokerProcess | None) -> dict[str, object]:
     """The plan as it is saved: without passwords and passing folders."""
     shown = asdict(plan)
-    for name in ("folder", "queue", "workload"):
+    for name in ("folder", "queue", "workload", "queues", "names", "queued"):
         del shown[name]
     shown["broker"] = mask_url(plan.broker)
     shown["results"] = mask_url(plan.results) if plan.results else None

@@ -1,7 +1,8 @@
 """How evenly a side shares work among its processes: the makespan of five queues (`naps`), beside the ideal.
 
 A process that holds tasks back while its siblings are idle loses here. The queue is full before the worker
-starts; the clock runs from the first task's begin.
+starts; the clock runs from the first task's begin. Two figures tell what is not the sharing's: how much
+longer the tasks slept than they asked for (the timer, a CPU that others had), when the last process joined.
 """
 
 from __future__ import annotations
@@ -28,4 +29,6 @@ def sharing(run: Run) -> Sample:
     if best_short_s:
         short_s = read_tallies(folder / SHORT).last_s - done.first_s
         more |= {"short_s": short_s, "short_over_ideal": short_s / best_short_s}
+    more["slept"] = done.slept_s / sum(nap.seconds for nap in naps)
+    more["joined_ms"] = (done.joined_s - done.first_s) * 1000
     return Sample(tasks=len(naps), more=more)

@@ -18,6 +18,11 @@ REDIS_SCHEMES = ("redis", "rediss")
 #: What dramatiq prefetches for each thread where throughput is measured; its own default is 2.
 DRAMATIQ_PREFETCH = 250
 
+#: Workloads that only the engine's side is set up for.
+_OWN = frozenset(name for family in ("children", "queues", "tasks") for name in WORKLOADS[f"growth-{family}"])
+
+GROWTH_PREFETCH = 100
+
 _EXAMPLES = {"amqp": "--broker amqp://...", "redis": "--broker redis://...", "sqlite": "none for SQLite"}
 
 
@@ -35,8 +40,10 @@ class Side:
 
 
 def _engine_worker(plan: Plan) -> list[str]:
-    command = ["-m", "engine", "run", f"{ENGINE.module}:app", "-c", str(plan.concurrency), "-Q", plan.queue]
-    return [*command, "-l", "warning", *plan.worker_args]
+    command = ["-m", "engine", "run", f"{ENGINE.module}:app", "-c", str(plan.concurrency)]
+    if plan.queued:  # a prefetch that still adapts is not to look like growth
+        command += ["--prefetch", str(GROWTH_PREFETCH)]
+    return [*command, "-Q", ",".join(plan.queue_names), "-l", "warning", *plan.worker_args]
 
 
 def _celery_worker(plan: Plan) -> list[str]:
@@ -115,17 +122,22 @@ def _speaks(plan: Plan, side: str, label: str, schemes: tuple[str, ...]) -> None
 
 
 ENGINE = Side("engine", "engine.bench.engine_app", _engine_worker, lambda plan: None)
-CELERY = Side("celery", "engine.bench.celery_app", _celery_worker, _check_celery)
+CELERY = Side("celery", "engine.bench.celery_app", _celery_worker, _check_celery, lacks=_OWN)
 DRAMATIQ = Side(
-    "dramatiq", "engine.bench.dramatiq_app", _dramatiq_worker, _check_dramatiq, environ=_dramatiq_environ
+    "dramatiq",
+    "engine.bench.dramatiq_app",
+    _dramatiq_worker,
+    _check_dramatiq,
+    environ=_dramatiq_environ,
+    lacks=_OWN,
 )
-HUEY = Side("huey", "engine.bench.huey_app", _huey_worker, _check_huey)
+HUEY = Side("huey", "engine.bench.huey_app", _huey_worker, _check_huey, lacks=_OWN)
 RAW = Side(
     "raw",
     "engine.bench.raw_app",
     _raw_worker,
     _check_raw,
-    lacks=frozenset({"codec", *WORKLOADS["sharing"]}),
+    lacks=_OWN | {"codec", *WORKLOADS["sharing"]},
     depth=10,
 )
 

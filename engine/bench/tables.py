@@ -10,7 +10,7 @@ from engine.bench.stats import Spread
 _COUNTS = ("processes", "connections")
 
 #: A figure that only one kind of workload has.
-_KINDS = ("p50_ms", "start_ms", "makespan_s", "pss_mib")
+_KINDS = ("p50_ms", "start_ms", "makespan_s", "pss_mib", "worker_ratio", "out_mb_s", "rss_growth")
 
 
 def tables(rows: Sequence[Row]) -> list[tuple[list[str], list[list[str]]]]:

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_FIELDS = 3  # tasks ended, the first one's begin and the last one's end on the monotonic clock in nanoseconds
+_FIELDS = 4  # tasks ended; in nanoseconds the first one's begin, the last one's end, how long they slept
 _SIZE = _FIELDS * 8
 
 
@@ -24,10 +24,13 @@ class Tally:
         self._pid = 0
         self._cells = memoryview(bytearray(_SIZE)).cast("Q")
 
-    def begin(self) -> None:
-        """A task begins: the process's first one is remembered. Without this it is taken as the first end."""
-        if self._pid != os.getpid():
+    def begin(self) -> bool:
+        """A task begins: the process's first one is remembered. Without this it is taken as the first end.
+        Whether it is the first."""
+        first = self._pid != os.getpid()
+        if first:
             self._open()
+        return first
 
     def add(self, count: int = 1) -> None:
         """One more task has ended, or so many."""
@@ -36,6 +39,10 @@ class Tally:
         cells = self._cells
         cells[0] += count
         cells[2] = time.monotonic_ns()
+
+    def slept(self, nanoseconds: int) -> None:
+        """The task that has begun has slept so long."""
+        self._cells[3] += nanoseconds
 
     def _open(self) -> None:
         self._pid = os.getpid()
@@ -57,20 +64,27 @@ class Progress:
     first_s: float
     last_s: float
     processes: int
+    joined_s: float = 0.0  #: when the last of them began its first task
+    slept_s: float = 0.0  #: all together
 
 
 def read_tallies(folder: Path) -> Progress:
     """The sum over all processes that have written to the folder."""
-    tasks, first_ns, last_ns, processes = 0, 0, 0, 0
-    for path in folder.glob("*.tally"):
-        data = path.read_bytes()
-        if len(data) != _SIZE:
-            continue  # between open and ftruncate
-        ended, first, last = memoryview(data).cast("Q")
-        if not ended:
-            continue
-        tasks += ended
-        processes += 1
-        first_ns = min(first_ns or first, first)
-        last_ns = max(last_ns, last)
-    return Progress(tasks, first_ns / 1e9, last_ns / 1e9, processes)
+    found = [cells for path in folder.glob("*.tally") if (cells := _cells(path)) and cells[0]]
+    if not found:
+        return Progress(0, 0.0, 0.0, 0)
+    ended, first_ns, last_ns, slept_ns = zip(*found, strict=True)
+    return Progress(
+        sum(ended),
+        min(first_ns) / 1e9,
+        max(last_ns) / 1e9,
+        len(found),
+        max(first_ns) / 1e9,
+        sum(slept_ns) / 1e9,
+    )
+
+
+def _cells(path: Path) -> list[int]:
+    """A process's figures; none between open and ftruncate."""
+    data = path.read_bytes()
+    return memoryview(data).cast("Q").tolist() if len(data) == _SIZE else []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -13,8 +16,13 @@ from engine.bench.tally import Tally
 ADD = "bench.add"
 BEGIN = "bench.begin"
 NAP = "bench.nap"
+HOLD = "bench.hold"
+HELD = "held"  #: the folder in which processes say that they are held
+GO = "go"  #: the file that lets them go
 SHORT = "short"  #: the folder in which short naps are counted
 BEGIN_SOCKET = "begin.sock"
+_LOOK_S = 0.05
+_PR_SET_TIMERSLACK, _LEAST_SLACK_NS = 29, 1
 
 
 class Tasks(NamedTuple):
@@ -23,6 +31,7 @@ class Tasks(NamedTuple):
     add: Callable[..., int]
     begin: Callable[..., int]
     nap: Callable[..., None]
+    hold: Callable[[], None]
 
 
 def make_tasks(folder: str) -> Tasks:
@@ -44,13 +53,31 @@ def make_tasks(folder: str) -> Tasks:
 
     def nap(seconds: float, short: bool = False) -> None:
         """Sleeps, and counts itself as ended; a short one twice."""
-        tally.begin()
+        if tally.begin():
+            sleep_exactly()
+        began_ns = time.monotonic_ns()
         time.sleep(seconds)
+        tally.slept(time.monotonic_ns() - began_ns)
         tally.add()
         if short:
             shorts.add()
 
-    return Tasks(add, begin, nap)
+    def hold() -> None:
+        """Keeps its process from all else, so that all of a worker's can be let go at once."""
+        held, go = Path(folder) / HELD, Path(folder) / GO
+        held.mkdir(exist_ok=True)
+        (held / str(os.getpid())).touch()
+        while not go.exists():
+            time.sleep(_LOOK_S)
+
+    return Tasks(add, begin, nap, hold)
+
+
+def sleep_exactly() -> None:
+    """Let this thread's timers run out when they say: Linux adds up to 50 µs, a twentieth of the shortest nap
+    (prctl(2), PR_SET_TIMERSLACK). Does nothing elsewhere."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _LEAST_SLACK_NS, 0, 0, 0)
 
 
 class BeginListener:

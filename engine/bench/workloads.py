@@ -1,27 +1,21 @@
 """The workloads: what one run of one side does, and what is measured while it does it. One function each.
 
 ``publish`` one task after the other, ``publish-many`` in batches, ``consume`` from a full queue,
-``growth`` from queues of several depths, ``roundtrip`` one at a time on an idle system, ``codec`` in memory;
-`sharing` and `at_rest` hold more. Each has a queue and a folder of its own, removed afterwards.
+``roundtrip`` one at a time on an idle system, ``codec`` in memory; `growth`, `bodies`, `memory`, `sharing`
+and `at_rest` hold more. Each has a queue and a folder of its own, removed afterwards.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from engine.bench import at_rest, sharing
-from engine.bench.measuring import Run, Sample, fill, wait_for, wait_until_arrived
-from engine.bench.plan import GROWTH_DEPTHS, WORKLOADS
+from engine.bench import at_rest, bodies, growth, memory, sharing
+from engine.bench.measuring import Run, Sample, drain, fill, wait_until_arrived
+from engine.bench.plan import WORKLOADS
 from engine.bench.tally import read_tallies
 from engine.errors import EngineError
-
-SETTLE_S = 0.2  # acknowledgements of the last tasks go out within this
-_GROWTH_WARMUP = 100
-_GROWTH_TASKS = 5_000  # no more are counted at any depth, so that the depth stays what it is
 
 
 def codec(run: Run) -> Sample:
@@ -74,45 +68,10 @@ def consume(run: Run) -> Sample:
     """The queue is full before the worker starts; counted from the warm-up's end to the last task's."""
     plan, total = run.plan, run.plan.warmup + run.plan.tasks
     fill(run, total)
-    sample = _drain(run, plan.warmup, total, last=True)
+    sample = drain(run, plan.warmup, total, last=True)
     if read_tallies(Path(plan.folder)).tasks < total:
         raise EngineError(f"of {total} tasks only {read_tallies(Path(plan.folder)).tasks} have ended")
     return sample
-
-
-def growth(depth: int, run: Run) -> Sample:
-    """The first tasks of a queue so deep: what each costs is not to depend on how many wait."""
-    fill(run, depth)
-    upto = min(depth, _GROWTH_TASKS)
-    return replace(_drain(run, _GROWTH_WARMUP, upto, last=upto == depth), tasks=upto - _GROWTH_WARMUP)
-
-
-def _drain(run: Run, warmup: int, upto: int, *, last: bool) -> Sample:
-    """Start the worker, and measure from the warm-up's end until so many tasks have ended.
-
-    ``last``: there are no more, so that what is done for them after their end can be waited for."""
-    folder = Path(run.plan.folder)
-    with run.worker() as worker:
-        meters = [worker.meter, *([run.meter] if run.meter else [])]
-        start = wait_for(worker, folder, max(warmup, 1), run.tick)
-        spent_s = [meter.read_s() for meter in meters]
-        end = wait_for(worker, folder, upto, run.tick)
-        if last:
-            time.sleep(SETTLE_S)
-        spent_s = [meter.read_s() - before_s for meter, before_s in zip(meters, spent_s, strict=True)]
-        worker.check()
-        worker.stop()
-    counted = end.tasks - start.tasks
-    if counted < 1 or end.last_s <= start.last_s:
-        raise EngineError(
-            "too few tasks to measure: all ended before the clock could start; give more --tasks"
-        )
-    worker_us, *broker_us = [value / counted * 1e6 for value in spent_s]
-    return Sample(
-        rate=counted / (end.last_s - start.last_s),
-        worker_us=worker_us,
-        broker_us=broker_us[0] if broker_us else None,
-    )
 
 
 def roundtrip(run: Run) -> Sample:
@@ -148,5 +107,10 @@ BY_NAME: dict[str, Callable[[Run], Sample]] = {
     "start": at_rest.start,
     "idle": at_rest.idle,
     **dict.fromkeys(WORKLOADS["sharing"], sharing.sharing),
-    **{f"growth-{name}": partial(growth, depth) for name, depth in GROWTH_DEPTHS.items()},
+    "memory": memory.memory,
+    **dict.fromkeys(WORKLOADS["growth"], growth.depth),
+    **dict.fromkeys(WORKLOADS["growth-children"], growth.children),
+    **dict.fromkeys(WORKLOADS["growth-queues"], growth.spread),
+    **dict.fromkeys(WORKLOADS["growth-tasks"], growth.spread),
+    **dict.fromkeys(WORKLOADS["bodies"], bodies.bodies),
 }

@@ -56,7 +56,7 @@ def _rivals(context: click.Context, option: click.Parameter, given: tuple[str, .
     type=click.FloatRange(min=0, min_open=True),
     default=0.1,
     show_default=True,
-    help="Length of sharing: 1 has tasks of up to 5 s.",
+    help="Length of sharing: 1 has tasks of up to 5 s; depth of growth: 1 has 1,000,000.",
 )
 @click.option(
     "--idle",
@@ -114,7 +114,11 @@ def bench(
     start         from the worker's start to the end of a task that waits
     sharing       makespan of five mixes of long and short tasks beside the ideal (sharing-a to -e)
     idle          memory, CPU and connections of a worker without tasks
-    growth        cost of a task with 1,000, 10,000 and 100,000 queued (growth-1k to -100k)
+    growth        cost of a task with 1,000 to 100,000 queued, with --scale 1 to 1,000,000
+    growth-children, growth-queues, growth-tasks
+                  the same with 1 to 64 processes, 50 queues, 10,000 registered tasks
+    bodies        published and consumed: bodies of 100 bytes to 10 MB
+    memory        of the largest process after 10 %, 50 % and all of the --tasks
     """
     if fail_over is not None and compare is None:
         raise click.UsageError("--fail-over needs --compare FILE")

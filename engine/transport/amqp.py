@@ -291,6 +291,8 @@ class AmqpTransport(Transport):
                 early.append((delivery, due_at))
         if early:
             self._put_away(early, now)
+        if taken:
+            self.body_bytes = len(taken[-1].body)
         return taken
 
     def _release(self, delivery: Delivery) -> Delivery:

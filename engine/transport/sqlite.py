@@ -223,6 +223,7 @@ class SqliteTransport(Transport):
                 if room:
                     deliveries = self._claims.claim(database, room)
                     if deliveries:
+                        self.body_bytes = len(deliveries[-1].body)
                         return deliveries
                 now_mono_s = time.monotonic()
                 if room and now_mono_s >= self._look_again_mono_s:

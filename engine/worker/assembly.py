@@ -65,7 +65,7 @@ class Life:
             self._link,
             self._slot,
             birth.generation,
-            _prefetch(options.prefetch, conf, max_tasks, birth.cautious),
+            _prefetch(options.prefetch, conf, max_tasks, birth.cautious, self._link.body_bytes),
             Execution(app, RUNNER, self._soft_limit, self._hostname),
             max_tasks,
             options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
@@ -220,7 +220,9 @@ def _success_in(store: ResultStore | None) -> Callable[[str], bool] | None:
     return succeeded
 
 
-def _prefetch(wanted: int | None, conf: Any, max_tasks: int | None, cautious: bool) -> Prefetch:
+def _prefetch(
+    wanted: int | None, conf: Any, max_tasks: int | None, cautious: bool, body_bytes: Callable[[], int]
+) -> Prefetch:
     """The prefetch as it was asked for; None adapts. Never more than the child may run."""
     fixed = wanted
     if fixed is None:
@@ -231,4 +233,4 @@ def _prefetch(wanted: int | None, conf: Any, max_tasks: int | None, cautious: bo
         fixed = MOST
     if max_tasks is not None and max_tasks < MOST and fixed is None:
         fixed = 1 if max_tasks == 1 else None
-    return Prefetch(fixed, cautious_for=_CAUTIOUS_TASKS if cautious else 0)
+    return Prefetch(fixed, cautious_for=_CAUTIOUS_TASKS if cautious else 0, body_bytes=body_bytes)

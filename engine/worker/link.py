@@ -122,6 +122,10 @@ class Link:
         url = self._app.conf.broker_read_url or self._app.conf.broker_url
         return not isinstance(url, str) or ";" in url
 
+    def body_bytes(self) -> int:
+        """The size of a body that came lately; 0 when none has come."""
+        return self.transport.body_bytes if self.transport is not None else 0
+
     def consume(self, prefetch: int) -> None:
         """Read the queues; declare them first, once a connection, or when one is gone. Called again it
         changes the prefetch. Raises QueueNotFound, DeclareConflict."""

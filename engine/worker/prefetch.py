@@ -1,12 +1,15 @@
 """How many messages a child holds ahead: enough to hide the broker's round trip, never enough to hoard.
 
 `engine.work.Pace` knows how long one task usually takes. `Prefetch` aims at a few tens of milliseconds of
-buffered work: hundreds of messages for tasks of microseconds, one for long ones. Brokers apply a new prefetch
-only to a new consumer, so it changes seldom: upwards at a factor of two or more, downwards at a quarter or
-less, and at once to 1 when a task turns out long. Pure: the clock is passed in.
+buffered work, and no more than some megabytes of it: hundreds of messages for tasks of microseconds, one for
+long ones, three of ten megabytes each. Brokers apply a new prefetch only to a new consumer, so it changes
+seldom: upwards at a factor of two or more, downwards at a quarter or less, and at once to 1 when a task turns
+out long. Pure: the clock is passed in.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 #: buffered work to aim at
 TARGET_S = 0.030
@@ -16,6 +19,9 @@ LONG_S = 0.050
 #: (this process lost its CPU for a while) must not count for long, or a loaded machine gets slower still
 SHORT_S = 0.002
 MOST = 500
+#: of bodies, as far as the size of some tells that of the others; but two messages may always be held, so
+#: that the next one is on its way
+MOST_BYTES = 32 * 2**20
 _FIRST = 4
 _GROWTH = 8
 _EASE = 0.2
@@ -23,9 +29,22 @@ _SETTLE_S = 0.05  #: between two changes
 
 
 class Prefetch:
-    """The prefetch of one child. ``fixed`` switches the adapting off."""
+    """The prefetch of one child.
 
-    def __init__(self, fixed: int | None = None, *, cautious_for: int = 0) -> None:
+    Args:
+        fixed: switches the adapting off.
+        cautious_for: one message at a time for so many tasks.
+        body_bytes: the size of a body that came lately; 0 when none is known.
+    """
+
+    def __init__(
+        self,
+        fixed: int | None = None,
+        *,
+        cautious_for: int = 0,
+        body_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._body_bytes = body_bytes
         self._fixed = max(1, fixed) if fixed else None
         self._cautious_for = cautious_for  # tasks until the crash before us is forgotten
         self.value = 1 if cautious_for else (self._fixed or _FIRST)
@@ -53,7 +72,8 @@ class Prefetch:
         return self._adapt(now)
 
     def _adapt(self, now: float) -> bool:
-        wanted = MOST if self._mean_s <= 0 else max(1, min(MOST, int(TARGET_S / self._mean_s)))
+        most = max(2, min(MOST, MOST_BYTES // max(self._body_bytes(), 1)))
+        wanted = most if self._mean_s <= 0 else max(1, min(most, int(TARGET_S / self._mean_s)))
         value = self.value
         if (wanted >= 2 * value or wanted == MOST > value) and now - self._changed_mono_s >= _SETTLE_S:
             value = min(wanted, value * _GROWTH)

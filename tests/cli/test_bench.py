@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from engine.bench.plan import WORKLOADS
+from engine.bench.points import within
 from tests.cli.command import ROOT, engine
 from tools.brokers import RabbitMQ, Redis
 
@@ -89,6 +91,64 @@ def test_growth_counts_the_same_tasks_at_any_depth(tmp_path: Path) -> None:
     rows = check(bench(tmp_path, "growth-10k"), ["growth-10k"])
     assert rows["growth-10k"]["tasks"] == 4_900
     assert rows["growth-10k"]["worker_us"]["median"] > 0
+
+
+def test_growth_stands_beside_the_smallest(tmp_path: Path) -> None:
+    names = [f"growth-children-{count}" for count in (1, 4, 16, 64)]
+    rows = check(bench(tmp_path, "growth-children", "--tasks", "500"), names)
+    assert rows["growth-children-1"]["worker_ratio"]["median"] == 1
+    assert all(row["worker_ratio"]["median"] > 0 < row["write_ms"]["median"] for row in rows.values())
+    assert rows["growth-children-64"]["tasks"] == 64_000
+
+
+@pytest.mark.amqp
+def test_growth_with_queues(tmp_path: Path, rabbitmq: RabbitMQ) -> None:
+    found = bench(tmp_path, "growth-queues", "--broker", rabbitmq.url)
+    rows = check(found, ["growth-queues-1", "growth-queues-10", "growth-queues-50"])
+    assert all(row["broker_ratio"]["median"] > 0 for row in rows.values())
+    assert "bench-" not in rabbitmq.ctl("list_queues", "name")
+
+
+@pytest.mark.redis
+def test_growth_with_registered_tasks(tmp_path: Path, redis_server: Redis) -> None:
+    found = bench(tmp_path, "growth-tasks", "--broker", redis_server.url, "--against", "celery")
+    check(found, ["growth-tasks-1", "growth-tasks-100", "growth-tasks-10k"])
+    assert "celery has no part in" in " ".join(found["notes"])
+
+
+def test_growth_goes_as_deep_as_the_scale_allows() -> None:
+    assert within(WORKLOADS["growth"], 0.1) == ("growth-1k", "growth-10k", "growth-100k")
+    assert within(WORKLOADS["growth"], 1.0) == WORKLOADS["growth"]
+    assert within(("growth-1m",), 0.1) == ("growth-1m",)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(
+    ("workload", "broker", "tasks"),
+    [
+        pytest.param("bodies-10m", "rabbitmq", 20, marks=pytest.mark.amqp),
+        pytest.param("bodies-1k", "redis_server", 2_000, marks=pytest.mark.redis),
+        ("bodies-100k", None, 2_000),
+    ],
+)
+def test_bodies(
+    tmp_path: Path, request: pytest.FixtureRequest, workload: str, broker: str | None, tasks: int
+) -> None:
+    options = ("--broker", request.getfixturevalue(broker).url) if broker else ()
+    found = bench(tmp_path, workload, *options, "--against", "raw")
+    for side in ("engine", "raw"):
+        row = check(found, [workload], side)[workload]
+        assert row["in_mb_s"]["median"] > 0 < row["out_mb_s"]["median"]
+        assert row["tasks"] == tasks or side == "raw"
+        assert ("json_in_us" in row) == (side == "engine")
+
+
+def test_memory_is_looked_at_on_the_way(tmp_path: Path) -> None:
+    row = check(bench(tmp_path, "memory", "-c", "2"), ["memory"])["memory"]
+    assert 10 < row["rss10_mib"]["median"] < 1_000
+    assert row["rss_growth"]["median"] == pytest.approx(
+        row["rss100_mib"]["median"] / row["rss10_mib"]["median"], rel=0.01
+    )
 
 
 RIVALS = [

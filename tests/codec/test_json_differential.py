@@ -25,6 +25,17 @@ typed = (
     | st.dates()
     | st.times()
 )
+#: parts of strings longer than what is looked at byte by byte, and what must not be passed over in them
+long_parts = [
+    *("x" * size for size in (29, 31, 33, 200)),
+    "\u00e9" * 20,
+    r"\u005f",
+    r"\"",
+    r"\\",
+    "\\",
+    '"',
+    ": 1, ",
+]
 keys = texts | st.integers() | st.floats() | st.booleans() | st.none()
 
 
@@ -80,6 +91,21 @@ def test_mutated_text_is_read_alike(value: Any, edits: list[tuple[int, int, str]
 @given(st.text('{}[]",:\\u0123456789abcdefENaIinfty-+._ \ud800_', max_size=40))
 def test_noise_is_read_alike(text: str) -> None:
     agree(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(long_parts),
+        max_size=8,
+    )
+)
+def test_long_strings_are_read_alike(parts: list[str]) -> None:
+    text = "".join(parts)
+    agree(f'["{text}"]')
+    agree(f'{{"{text}": 1}}')
+    agree(f'{{"__type__{text}": "x", "\\u005f_type__": "{text}"}}')
+    agree(f'["{text}')
 
 
 @settings(max_examples=200, deadline=None)
