@@ -164,6 +164,7 @@ def test_a_delayed_message_expires_from_when_it_is_due(path: Path) -> None:
         assert delivery.body == b"x"
 
 
+@pytest.mark.alone
 def test_a_due_time_is_told_to_a_consumer_that_already_waits(path: Path) -> None:
     with opened(path) as waiting, opened(path) as publisher:
         publisher.declare(QueueSpec("q"))
