@@ -1,8 +1,8 @@
 """Fixtures every test may use: private brokers, and free names on them.
 
-The servers are those of ``python -m tools.brokers start`` when they run; else they are started for this
-session and stopped after it. Locally a broker that can't be had skips its tests with a word; with CI=true
-it fails them.
+The servers are those of ``python -m tools.brokers start`` when they run, or, where the tests run in several
+processes, those that were started for this one; else they are started for this session and stopped after it.
+Locally a broker that can't be had skips its tests with a word; with CI=true it fails them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.alone import Alone
 from tools import brokers
 from tools.brokers import BrokerUnavailable, RabbitMQ, Redis
 from tools.server import Server
+
+#: "gw0", "gw1", ...: the process of pytest-xdist that this is; "" without it
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Alone())
 
 
 def _unavailable(error: BrokerUnavailable) -> None:
@@ -26,7 +34,7 @@ def _unavailable(error: BrokerUnavailable) -> None:
 
 
 def _session_server(kind: str, folder: Path) -> Iterator[Server]:
-    server = brokers.running(kind)
+    server = brokers.running(kind, PROCESS)
     if server is not None:
         yield server
         return

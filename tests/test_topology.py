@@ -85,8 +85,10 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("routes", ROUTES, ids=lambda routes: str(routes)[:40])
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config)[:50])
+@pytest.mark.parametrize(
+    "routes", ROUTES, ids=lambda routes: "function" if callable(routes) else str(routes)[:40]
+)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: " ".join(config) or "nothing")
 def test_tasks_go_where_celery_sends_them(config: dict[str, Any], routes: Any) -> None:
     settings = {**config, "task_routes": routes} if routes is not None else config
     for options in OPTIONS:
@@ -101,7 +103,7 @@ def test_tasks_go_where_celery_sends_them(config: dict[str, Any], routes: Any) -
         assert ([route.queue.name] if route.queue is not None else []) == declared, options
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: str(config)[:50])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: " ".join(config) or "nothing")
 def test_queues_are_declared_as_celery_does(config: dict[str, Any]) -> None:
     queues = celery_app(**config).amqp.queues
     topology = make(**config)

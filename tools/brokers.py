@@ -2,6 +2,8 @@
 
 ``python -m tools.brokers start`` starts both on free ports, with their data under ``.cache/brokers``, and
 prints their URLs; ``status`` prints them again; ``stop`` ends them. Name one (``start redis``) for it alone.
+
+Tests that run in several processes have servers of their own for each: the functions take the process' name.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ KINDS: dict[str, type[RabbitMQ] | type[Redis]] = {"rabbitmq": RabbitMQ, "redis":
 _PORTS = ("port", "tls_port", "dist_port", "epmd_port")
 
 
-def running(kind: str) -> Server | None:
-    """The shared server of that kind, if one is up."""
-    record = STATE / f"{kind}.json"
+def running(kind: str, process: str = "") -> Server | None:
+    """The server of that kind, if one is up: the shared one, or that of a process of the tests."""
+    record = STATE / process / f"{kind}.json"
     if not record.exists():
         return None
     state = json.loads(record.read_text())
@@ -43,39 +45,39 @@ def running(kind: str) -> Server | None:
     return None
 
 
-def start(kind: str) -> Server:
-    """The shared server of that kind, started if it is not up. Raises BrokerUnavailable."""
-    with _locked():
-        server = running(kind)
+def start(kind: str, process: str = "") -> Server:
+    """The server of that kind, started if it is not up. Raises BrokerUnavailable."""
+    with _locked(STATE / process) as state_folder:
+        server = running(kind, process)
         if server is not None:
             return server
-        folder = STATE / kind
+        folder = state_folder / kind
         shutil.rmtree(folder, ignore_errors=True)
         server = KINDS[kind](folder)
         server.start()
         state = {name: getattr(server, name) for name in _PORTS if hasattr(server, name)}
-        record = STATE / f"{kind}.json"
+        record = state_folder / f"{kind}.json"
         record.write_text(json.dumps({"folder": str(folder), "pid": server.pid, **state}))
         return server
 
 
-def stop(kind: str) -> bool:
-    """End the shared server; whether there was one."""
-    with _locked():
-        server = running(kind)
+def stop(kind: str, process: str = "") -> bool:
+    """End the server of that kind; whether there was one."""
+    with _locked(STATE / process) as state_folder:
+        server = running(kind, process)
         if server is not None:
             server.stop()
-        (STATE / f"{kind}.json").unlink(missing_ok=True)
-        shutil.rmtree(STATE / kind, ignore_errors=True)
+        (state_folder / f"{kind}.json").unlink(missing_ok=True)
+        shutil.rmtree(state_folder / kind, ignore_errors=True)
         return server is not None
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    STATE.mkdir(parents=True, exist_ok=True)
-    with open(STATE / "lock", "w") as lock:
+def _locked(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,9 @@ def ensure_program(name: str, package: str) -> str:
         raise BrokerUnavailable(
             f"{name} is not installed and ENGINE_NO_INSTALL is set: apt-get install {package}"
         )
-    install(package)
+    with _one_at_a_time():
+        if not find_program(name):  # by another process, meanwhile
+            install(package)
     found = find_program(name)
     if not found:
         raise BrokerUnavailable(f"{package} was installed but {name} is not there")
@@ -51,7 +53,7 @@ def install(package: str) -> None:
     if not apt or (prefix and not shutil.which("sudo")):
         raise BrokerUnavailable(f"{package} is missing and can't be installed from here: {by_hand}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with _one_at_a_time(), _no_services():
+    with _no_services():
         for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", package]):
             done = subprocess.run(
                 [*prefix, apt, *command], env=environment, capture_output=True, text=True, check=False

@@ -1,7 +1,8 @@
 """The queues, exchanges and bindings of an SQLite broker, remembered by each process.
 
 Every change raises a counter in the file; a reader compares it inside its own transaction and reads all anew
-when it has moved, so a process never routes by what another has changed.
+when it has moved, so a process never routes by what another has changed. All is read in one transaction, also
+where the reader has none: a change between two of the statements would give a binding without its queue.
 """
 
 from __future__ import annotations
@@ -41,9 +42,14 @@ class Topology:
 
     def refresh(self, connection: Any) -> bool:
         """Read it anew if anybody has changed it; whether that was so."""
-        generation = connection.execute(_GENERATION).get
-        if generation == self._generation:
+        if connection.execute(_GENERATION).get == self._generation:
             return False
+        with connection:
+            self._read(connection)
+        return True
+
+    def _read(self, connection: Any) -> None:
+        generation = connection.execute(_GENERATION).get
         self.table = RoutingTable()
         self.queues.clear()
         self.by_id.clear()
@@ -59,7 +65,6 @@ class Topology:
             queue_name = self.by_id[row_id].name
             self.table.bind(exchange, Binding(queue_name, key, json_decode(arguments)))
         self._generation = generation
-        return True
 
     # -- changes, all inside a write transaction -------------------------------------------------------
 

@@ -17,7 +17,7 @@ from tools.brokers import RabbitMQ
 
 LONG = bool(os.environ.get("CHAOS_LONG"))
 #: task, seconds, heartbeat or lease in seconds
-CASES = [("sleep", 90, 10), ("hold_gil", 30, 6)] if LONG else [("sleep", 9, 2), ("hold_gil", 7, 2)]
+CASES = [("sleep", 90, 10), ("hold_gil", 30, 6)] if LONG else [("sleep", 7, 2), ("hold_gil", 7, 2)]
 BROKERS = [
     pytest.param("amqp", marks=pytest.mark.amqp),
     pytest.param("amqps", marks=pytest.mark.amqp),
@@ -79,7 +79,7 @@ def test_over_tls_it_outlasts_the_heartbeats_made_ahead(
         "LONG_LEDGER": str(ledger.path),
     }
     caller = Engine("caller", broker=rabbitmq.url, task_default_queue=unique, set_as_current=False)
-    caller.send_task("long.sleep", (14,))
+    caller.send_task("long.sleep", (12,))
     with Worker(tmp_path, environ, app="tests.chaos.long_app:app", concurrency=1) as worker:
         wait_for(lambda: ledger.count("finish"), timeout=40, what="the task to end")
         assert worker.stop() == 0

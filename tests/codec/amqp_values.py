@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import re
 from decimal import Decimal
 
 from hypothesis import strategies as st
 
 from engine.codec import Message
+
+
+def shown(value: object) -> str:
+    """The id of a parameter: its repr without addresses, for every process must call a test the same."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))
 
 
 def naive_utc(

@@ -12,7 +12,7 @@ from hypothesis import given
 from engine.codec import Delivery, Message, encode_publish
 from engine.errors import DecodeError, EncodeError
 from tests.codec.amqp_oracle import as_amqp, deliver, frame, received, split_frames
-from tests.codec.amqp_values import FULL, PLAIN, messages
+from tests.codec.amqp_values import FULL, PLAIN, messages, shown
 
 LITERALS: list[tuple[str, Any, str, Any, bytes]] = [
     # Message field, its value, property, its value, flags and bytes
@@ -162,7 +162,7 @@ def test_an_expiration_nobody_can_read_is_left_out(expiration: str) -> None:
         b"\x00\x00x",
         b"\x00\x20\x01ttrailing",
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_bad_properties_spoil_only_their_delivery(written: bytes) -> None:
     delivery = delivery_of(written, b"body")
@@ -188,7 +188,7 @@ def test_bad_properties_spoil_only_their_delivery(written: bytes) -> None:
         ({"headers": [1]}, "made from a mapping"),
         ({"headers": {"when": object()}}, "'when'"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_the_wire_cannot_hold_is_refused(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(EncodeError, match=why):

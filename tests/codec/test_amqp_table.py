@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from engine.codec import decode_table, encode_table
 from engine.errors import DecodeError, EncodeError
-from tests.codec.amqp_values import naive_utc, tables, tables_for_amqp
+from tests.codec.amqp_values import naive_utc, shown, tables, tables_for_amqp
 
 
 class Color(enum.IntEnum):
@@ -91,7 +91,7 @@ WRITE_ONLY: list[tuple[Any, bytes]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "item"), BOTH_WAYS + READ_ONLY, ids=repr)
+@pytest.mark.parametrize(("value", "item"), BOTH_WAYS + READ_ONLY, ids=shown)
 def test_every_type_is_read(value: Any, item: bytes) -> None:
     read = decode_table(table(item))["k"]
     assert read == value
@@ -99,12 +99,12 @@ def test_every_type_is_read(value: Any, item: bytes) -> None:
     assert str(read) == str(value)  # a Decimal keeps its scale
 
 
-@pytest.mark.parametrize(("value", "item"), BOTH_WAYS + WRITE_ONLY, ids=repr)
+@pytest.mark.parametrize(("value", "item"), BOTH_WAYS + WRITE_ONLY, ids=shown)
 def test_every_type_is_written(value: Any, item: bytes) -> None:
     assert encode_table({"k": value}) == table(item)
 
 
-@pytest.mark.parametrize("data", [b"", b"abc"], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"abc"], ids=shown)
 def test_a_buffer_of_any_kind_is_read(data: bytes) -> None:
     written = table(b"x" + struct.pack(">I", len(data)) + data)
     for source in (written, bytearray(written), memoryview(written)):
@@ -183,7 +183,7 @@ def test_a_list_that_holds_itself_is_refused() -> None:
         ({"x" * 256: 1}, "256 bytes long"),
         ({"é" * 128: 1}, "256 bytes long"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_no_table_can_hold_is_refused_by_name(value: Any, why: str) -> None:
     with pytest.raises(EncodeError, match=why):
@@ -213,7 +213,7 @@ def test_a_table_is_made_from_a_mapping(value: Any) -> None:
         (table(b"A\x00\x00\x00\x02V"), "2 bytes should follow"),
         (b"\x00\x00\x00\x02\x09kV", "9 bytes should follow"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_lengths_stay_inside_their_parent(data: bytes, why: str) -> None:
     with pytest.raises(DecodeError, match=why):

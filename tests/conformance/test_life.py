@@ -139,7 +139,6 @@ def _fork(work: Any) -> dict[str, Any]:
 
 
 @pytest.mark.over_tls
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_has_nothing_of_the_connection(backend: Backend, queue: QueueSpec) -> None:
     before = _descriptors()
     transport = backend.open()
@@ -161,7 +160,6 @@ def test_a_forked_child_has_nothing_of_the_connection(backend: Backend, queue: Q
     assert bodies(take(transport, 1)) == ["c"]
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_may_open_its_own(backend: Backend, transport: Transport, queue: QueueSpec) -> None:
     backend.needs("crosses_processes")
 

@@ -38,8 +38,9 @@ def main(broker, backend, queue, node):
     report = {"celery": celery.__version__}
     report["ping"] = until(lambda: app.control.ping(timeout=0.5))
     report["inspect"] = app.control.inspect(timeout=1, destination=[node]).ping()
-    running, also_running, waiting = send("sleep", 60), send("sleep", 60), send("sleep", 0)
-    time.sleep(1)  # two processes, two tasks that sleep, and one that waits behind them
+    running, also_running = send("sleep", 60), send("sleep", 60)
+    report["started"] = until(lambda: running.state == also_running.state == "STARTED")
+    waiting = send("sleep", 0)  # behind them, for there are two processes
     app.control.revoke(waiting.id)
     app.control.revoke(running.id, terminate=True)
     report["terminated"] = ending(running)

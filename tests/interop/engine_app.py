@@ -27,7 +27,7 @@ def echo(*args, **kwargs):
     return {"args": list(args), "kwargs": kwargs}
 
 
-@app.task(name="interop.sleep")
+@app.task(name="interop.sleep", track_started=True)
 def sleep(seconds):
     time.sleep(seconds)
     return "slept"

@@ -70,6 +70,7 @@ def test_a_celery_client_controls_our_worker(
     log = engine_log.read_text()
     assert report["ping"] == [{node: {"ok": "pong"}}], log
     assert report["inspect"] == {node: {"ok": "pong"}}, log
+    assert report["started"], log
     assert report["terminated"] == ["REVOKED", "TaskRevokedError", "terminated"], log
     assert report["killed"] == ["REVOKED", "TaskRevokedError", "terminated"], log
     assert report["waiting"] == ["REVOKED", "TaskRevokedError", "revoked"], log

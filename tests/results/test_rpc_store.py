@@ -216,7 +216,6 @@ def test_nobody_there() -> None:
     store.close()
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_its_parents_replies(broker: Broker) -> None:
     client = broker.store()
     client.prepare("t")

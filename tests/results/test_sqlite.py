@@ -79,6 +79,7 @@ def test_many_more_than_one_statement_takes(store: SqliteStore) -> None:
     assert set(store.get_many(ids)) == set(ids)
 
 
+@pytest.mark.alone
 def test_waiting_is_ended_by_the_result(url: str, store: SqliteStore) -> None:
     assert store.get("t") is None
     other = SqliteStore(url)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.amqp
 
 #: RabbitMQ gives up after two to three heartbeats of silence.
 HEARTBEAT_S = 2
-TASK_S = 9.0
+TASK_S = 7.5
 
 
 def _hold_the_gil(seconds: float) -> None:

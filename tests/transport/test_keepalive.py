@@ -192,7 +192,6 @@ def test_signals_stay_with_the_main_thread(keeper: Keeper) -> None:
     assert any(int(line.split()[1], 16) & wanted for line in blocked)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_can_stop_what_is_not_there(keeper: Keeper) -> None:
     keeper.arm(repeat=RECORD)
     pid = os.fork()

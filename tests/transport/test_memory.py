@@ -12,6 +12,7 @@ from engine.codec import Message
 from engine.errors import QueueNotFound
 from engine.model import QueueSpec
 from engine.transport.memory import MemoryTransport
+from tests.transport.sqlite_support import wait_until
 
 
 @pytest.fixture
@@ -69,11 +70,12 @@ def test_threads_share_without_loss(url: str, transport: MemoryTransport) -> Non
         thread.start()
     for number in range(500):
         assert transport.publish([Message(b"%d" % number, routing_key="q")]) == [None]
-    while len(seen) < 500:
-        assert all(thread.is_alive() for thread in threads)
-    transport.publish([Message(b"", routing_key="q") for _ in threads])
-    for thread in threads:
-        thread.join(10)
+    wait_until(lambda: len(seen) == 500, "all to be seen")
+    for left in (3, 2, 1, 0):  # one at a time, as nobody else is to take two of them
+        assert transport.publish([Message(b"", routing_key="q")]) == [None]
+        wait_until(
+            lambda left=left: sum(thread.is_alive() for thread in threads) == left, "one of them to end"
+        )
     assert sorted(map(int, seen)) == list(range(500))
     transport.delete_queue("q")
 

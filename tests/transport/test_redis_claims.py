@@ -229,6 +229,7 @@ def test_scripts_flushed_by_somebody_are_loaded_again(desk: Desk) -> None:
     assert bodies(take(transport, 1)) == ["later"]
 
 
+@pytest.mark.alone
 def test_an_idle_transport_starts_within_milliseconds_and_hardly_asks(tmp_path: Path, unique: str) -> None:
     server = Redis(tmp_path / "own")
     server.start()

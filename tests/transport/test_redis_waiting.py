@@ -87,6 +87,7 @@ def _taken(fleet: list[Waiter]) -> int:
     return sum(len(waiter.taken) for waiter in fleet)
 
 
+@pytest.mark.alone
 def test_a_message_wakes_few(desk: Desk, fleet: list[Waiter]) -> None:
     queue = desk.queue()
     publisher = desk.open()
@@ -104,6 +105,7 @@ def test_a_message_wakes_few(desk: Desk, fleet: list[Waiter]) -> None:
     assert sorted(delays)[messages // 2] < 0.05
 
 
+@pytest.mark.alone
 def test_many_messages_wake_all(desk: Desk, fleet: list[Waiter]) -> None:
     queue = desk.queue()
     publisher = desk.open()
@@ -115,6 +117,7 @@ def test_many_messages_wake_all(desk: Desk, fleet: list[Waiter]) -> None:
     assert [len(waiter.taken) for waiter in fleet] == [1] * FLEET
 
 
+@pytest.mark.alone
 def test_watchers_that_stop_or_die_are_replaced(desk: Desk) -> None:
     queue = desk.queue()
     publisher = desk.open()

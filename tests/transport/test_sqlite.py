@@ -12,7 +12,7 @@ import pytest
 
 from engine.codec import Message
 from engine.errors import ConnectionLost, EncodeError, PublishRefused
-from engine.model import QueueSpec
+from engine.model import BindingSpec, ExchangeSpec, QueueSpec
 from engine.results import sqlite_waiting
 from engine.transport.sqlite_claims import MOST_AT_ONCE
 from engine.transport.sqlite_schema import DELAYED, READY, claim_statement
@@ -122,6 +122,28 @@ def test_another_process_s_topology_is_seen_at_once(path: Path) -> None:
         assert second.publish([Message(b"x", routing_key="q")])[0] is not None
 
 
+def test_a_topology_that_changes_while_it_is_read(path: Path) -> None:
+    """Between two statements of a reader that is in no transaction of its own."""
+    late = QueueSpec("late", bindings=(BindingSpec(ExchangeSpec("x", "direct"), "key"),))
+    with opened(path) as reading, opened(path) as changing:
+        changing.declare(QueueSpec("q"))
+        connection = reading.shared_connection.connection
+        asked: list[str] = []
+
+        def change_meanwhile(_cursor: object, statement: str, _bindings: object) -> bool:
+            asked.append(statement)
+            if "FROM exchanges" in statement and sum("FROM exchanges" in one for one in asked) == 1:
+                changing.declare(late)
+            return True
+
+        connection.exec_trace = change_meanwhile
+        reading.recover()
+        connection.exec_trace = None
+        assert any("FROM exchanges" in statement for statement in asked)
+        assert reading.publish([Message(b"x", exchange="x", routing_key="key")]) == [None]
+        assert reading.queue_state("late").ready == 1
+
+
 def test_headers_that_cannot_be_stored_are_refused_alone(path: Path) -> None:
     with opened(path) as transport:
         transport.declare(QueueSpec("q"))
@@ -165,6 +187,7 @@ def test_a_delayed_message_expires_from_when_it_is_due(path: Path) -> None:
         assert delivery.body == b"x"
 
 
+@pytest.mark.alone
 def test_a_due_time_is_told_to_a_consumer_that_already_waits(path: Path) -> None:
     with opened(path) as waiting, opened(path) as publisher:
         publisher.declare(QueueSpec("q"))

@@ -93,6 +93,7 @@ def test_what_fails_is_rolled_back(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.alone
 def test_writers_wait_in_line(tmp_path: Path) -> None:
     """The next writer starts when the one before ends, not when a back-off happens to be over."""
     first, second = Database(tmp_path / "engine.db"), Database(tmp_path / "engine.db")

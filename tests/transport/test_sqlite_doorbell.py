@@ -101,6 +101,7 @@ def test_without_fifos_it_looks_more_often(tmp_path: Path, caplog: pytest.LogCap
             timer.join()
 
 
+@pytest.mark.alone
 def test_a_sleeping_consumer_is_woken_quickly(tmp_path: Path) -> None:
     """The median of several; one alone may meet a busy machine."""
     path = tmp_path / "engine.db"
@@ -125,6 +126,7 @@ def test_a_sleeping_consumer_is_woken_quickly(tmp_path: Path) -> None:
     assert sorted(delays_s)[7] < 0.02, delays_s
 
 
+@pytest.mark.alone
 def test_one_message_wakes_about_one_of_many(tmp_path: Path) -> None:
     """Each child counts how often its wait ended."""
     path = tmp_path / "engine.db"
@@ -190,6 +192,7 @@ def test_a_consumer_that_may_take_no_more_leaves_the_bell_to_others(tmp_path: Pa
         assert time.thread_time() - before_s < 0.1
 
 
+@pytest.mark.alone
 def test_a_burst_wakes_everybody(tmp_path: Path) -> None:
     """Each of six consumers may hold one message, and holds it until all six do."""
     path = tmp_path / "engine.db"

@@ -50,6 +50,10 @@ class Place:
         """Send a task of the sample app, as any caller would."""
         return self.app.send_task(f"tests.worker.sample_app.{name}", args, **options)
 
+    def gate(self, name: str = "gate") -> Path:
+        """What a task that is given its name waits for: ``touch`` lets it end."""
+        return self.folder / name
+
     def send_many(self, name: str, keys: range, *args: Any) -> None:
         with self.app.batch() as box:
             for key in keys:

@@ -40,17 +40,27 @@ def note(*words: Any) -> None:
         os.close(fd)
 
 
+def take(until: float | str) -> None:
+    """So many seconds; or until there is a file of that name, which a test makes."""
+    if not isinstance(until, str):
+        time.sleep(until)
+        return
+    deadline_mono_s = time.monotonic() + 60
+    while not os.path.exists(until) and time.monotonic() < deadline_mono_s:
+        time.sleep(0.02)
+
+
 @app.task
 def add(x: int, y: int) -> int:
     return x + y
 
 
 @app.task
-def work(key: Any, seconds: float = 0.0) -> None:
+def work(key: Any, until: float | str = 0.0) -> None:
     """Start and finish stand in the ledger."""
     note("start", key, os.getpid())
-    if seconds:
-        time.sleep(seconds)
+    if until:
+        take(until)
     note("finish", key, os.getpid())
 
 
@@ -78,9 +88,9 @@ def start_program(key: Any) -> None:
 
 
 @app.task(acks_late=False)
-def early_work(key: Any, seconds: float) -> None:
+def early_work(key: Any, until: float | str) -> None:
     note("start", key)
-    time.sleep(seconds)
+    take(until)
     note("finish", key)
 
 
@@ -181,8 +191,8 @@ def unwritable() -> object:
 
 
 @app.task(track_started=True)
-def told(seconds: float) -> str:
-    time.sleep(seconds)
+def told(until: float | str) -> str:
+    take(until)
     return "done"
 
 

@@ -31,58 +31,65 @@ def _empty(state: QueueState) -> bool:
 
 def test_a_finished_task_is_told_while_its_neighbour_runs_long(place: Place) -> None:
     """The task is known to be short; then one run of it is not. What ended before must not wait for it."""
+    gate = place.gate()
     with place.worker(concurrency=1, prefetch=20) as worker:
         place.send_many("work", range(60))
         wait_for(lambda: len(place.ledger.finished()) == 60, what="the task to be known as short")
         with place.app.batch() as box:
             short = [place.send("work", f"short-{number}", producer=box) for number in range(3)]
-            place.send("work", "long", 4, producer=box)
+            place.send("work", "long", str(gate), producer=box)
         wait_for(lambda: place.ledger.count("start", "long"), what="the long one to start")
         began = time.monotonic()
         for result in short:
             result.get(timeout=3)
         assert time.monotonic() - began < 1.5
         assert not place.ledger.finished()["long"]
+        gate.touch()
         assert worker.stop() == 0
     assert place.ledger.finished()["long"] == 1
 
 
 def test_waiting_neighbours_are_handed_to_idle_siblings(place: Place) -> None:
     """Eight short tasks wait behind a long one in one child; the idle sibling gets them."""
+    gate = place.gate()
     with place.worker(concurrency=2, prefetch=20) as worker:
-        place.send("work", "first", 6)
+        place.send("work", "first", str(gate))
         wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
         with place.app.batch() as box:
-            place.send("work", "second", 3, producer=box)
+            place.send("work", "second", 1.5, producer=box)
             for number in range(8):
                 place.send("work", number, producer=box)
         wait_for(lambda: place.ledger.count("start", "second"), what="the other child to be busy too")
         wait_for(lambda: place.ledger.finished()["second"], what="one of them to be free")
         wait_for(lambda: len(place.ledger.finished()) == 9, timeout=2.5, what="the waiting ones")
         assert not place.ledger.finished()["first"], "none of them waited for the first"
+        gate.touch()
         assert worker.stop() == 0
     assert set(place.ledger.finished().values()) == {1}
 
 
 def test_a_message_of_another_queue_does_not_wait_behind_a_long_task(place: Place) -> None:
     """A broker that pushes counts the prefetch for each queue: one of each may come to a busy child."""
-    other = f"{place.queue}-other"
+    other, gate = f"{place.queue}-other", place.gate()
     with place.worker(concurrency=2, prefetch=1, queues=(place.queue, other)) as worker:
-        place.send("work", "first", 4)
+        place.send("work", "first", str(gate))
         wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
         for number in range(4):
             place.send("work", number, queue=other)
         wait_for(lambda: len(place.ledger.finished()) == 4, timeout=3, what="the other queue's")
+        gate.touch()
         assert worker.stop() == 0
 
 
 def test_a_task_that_is_acknowledged_early_lets_nobody_wait_behind_it(place: Place) -> None:
+    gate = place.gate()
     with place.worker(concurrency=2, prefetch=1) as worker:
-        place.send("early_work", "first", 4)
+        place.send("early_work", "first", str(gate))
         wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
         for number in range(4):
             place.send("work", number)
         wait_for(lambda: len(place.ledger.finished()) == 4, timeout=3, what="the others")
+        gate.touch()
         assert worker.stop() == 0
 
 
@@ -90,6 +97,7 @@ def test_a_task_that_is_acknowledged_early_lets_nobody_wait_behind_it(place: Pla
 def test_a_task_whose_start_is_told_slowly_is_watched(rabbitmq: Any, tmp_path: Path, unique: str) -> None:
     results = tmp_path / "results.db"
     place = Place(rabbitmq.url, f"sqlite:///{results}", unique, tmp_path)
+    gate = place.gate()
     with place.worker(concurrency=2, prefetch=20) as worker:
         place.send("add", 1, 1).get(timeout=10)
         place.send("work", "first", 1.5)
@@ -98,13 +106,14 @@ def test_a_task_whose_start_is_told_slowly_is_watched(rabbitmq: Any, tmp_path: P
         try:
             fcntl.flock(line, fcntl.LOCK_EX)
             with place.app.batch() as box:
-                told = place.send("told", 4, producer=box)
+                told = place.send("told", str(gate), producer=box)
                 for number in range(3):
                     place.send("work", number, producer=box)
             time.sleep(0.5)  # for so long the store takes no word of its start
         finally:
             os.close(line)
         wait_for(lambda: len(place.ledger.finished()) == 4, timeout=3, what="the ones behind it")
+        gate.touch()
         assert told.get(timeout=10) == "done"
         assert worker.stop() == 0
     place.close()
@@ -137,8 +146,8 @@ def test_what_could_not_be_settled_beside_a_long_task_comes_again(sqlite_place: 
 
 def test_what_was_given_back_often_goes_to_an_idle_sibling_too(sqlite_place: Place) -> None:
     """An SQLite file counts deliveries, and sets no limit to them."""
-    place = sqlite_place
-    place.send("work", "first", 4)
+    place, gate = sqlite_place, sqlite_place.gate()
+    place.send("work", "first", str(gate))
     place.send("work", "second")
     file = apsw.Connection(str(place.folder / "broker.db"))
     file.execute("UPDATE messages SET deliveries = 3")
@@ -146,6 +155,7 @@ def test_what_was_given_back_often_goes_to_an_idle_sibling_too(sqlite_place: Pla
     with place.worker(concurrency=2, prefetch=20) as worker:
         wait_for(lambda: place.ledger.finished()["second"], what="the one behind it")
         assert not place.ledger.finished()["first"]
+        gate.touch()
         assert worker.stop() == 0
 
 

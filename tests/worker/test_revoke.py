@@ -53,12 +53,14 @@ def test_a_worker_answers_ping(place: Place) -> None:
 
 def test_a_task_that_waits_is_not_started(place: Place) -> None:
     """It waits in the queue, or in the buffer of the child that runs another."""
+    gate = place.gate()
     with place.worker(concurrency=1, prefetch=8) as worker:
         reachable(place)
-        place.send("work", "long", 1.5)
+        place.send("work", "long", str(gate))
         wait_for(lambda: place.ledger.count("start", "long"), what="the first to start")
         waiting = [place.send("work", f"waits-{number}") for number in range(3)]
         assert "flagged as revoked" in revoke(place, waiting[0].id, waiting[1].id)["ok"]
+        gate.touch()
         for result in waiting[:2]:
             with pytest.raises(TaskRevoked, match="revoked"):
                 result.get(timeout=30)
@@ -72,13 +74,15 @@ def test_a_task_that_waits_is_not_started(place: Place) -> None:
 
 @pytest.mark.parametrize("signum", ["SIGTERM", "SIGKILL"])
 def test_a_running_task_is_ended(place: Place, signum: str) -> None:
+    gate = place.gate()
     with place.worker() as worker:
         reachable(place)
-        running, other = place.send("work", "running", 60), place.send("work", "other", 2)
+        running, other = place.send("work", "running", 60), place.send("work", "other", str(gate))
         wait_for(lambda: place.ledger.count("start") == 2, what="both to start")
         assert revoke(place, running.id, terminate=True, signal=signum) == {"ok": f"terminate: {running.id}"}
         with pytest.raises(TaskRevoked, match="terminated"):
             running.get(timeout=30)
+        gate.touch()
         assert other.get(timeout=30) is None, "its sibling is left alone"
         assert place.send("add", 1, 1).get(timeout=20) == 2
         wait_for(lambda: len(worker.children()) == 2, what="two children")
@@ -187,13 +191,15 @@ def test_the_signal_task_revoked_is_sent(sqlite_place: Place) -> None:
 
 
 def test_a_group_is_revoked_as_one(sqlite_place: Place) -> None:
-    place = sqlite_place
+    place, gate = sqlite_place, sqlite_place.gate()
     with place.worker(concurrency=1, prefetch=1) as worker:
         reachable(place)
-        place.send("work", "long", 1)
+        place.send("work", "long", str(gate))
         wait_for(lambda: place.ledger.count("start", "long"), what="the first to start")
         members = [place.send("work", number) for number in range(5)]
-        place.app.GroupResult("group", members).revoke(wait=True, timeout=REPLY_S)
+        place.app.GroupResult("group", members).revoke(wait=True, timeout=1)
+        reachable(place)  # it takes orders in their turn: by now it knows
+        gate.touch()
         assert [member.get(timeout=20, propagate=False).args for member in members] == [("revoked",)] * 5
         assert worker.stop() == 0
     assert place.ledger.finished() == {"long": 1}
@@ -219,7 +225,7 @@ def test_revoked_ids_outlive_a_restart_in_a_file(sqlite_place: Place) -> None:
 def test_a_worker_that_starts_asks_the_others(place: Place) -> None:
     def known_at(node: str) -> Any:
         hello = {"from_node": "asking@here"}
-        replies = place.app.control.broadcast("hello", hello, [node], reply=True, timeout=REPLY_S)
+        replies = place.app.control.broadcast("hello", hello, [node], reply=True, timeout=1)
         return replies[0][node]["revoked"] if replies else []
 
     with place.worker(hostname="first@here") as first:

@@ -7,15 +7,17 @@ from tests.worker.harness import wait_for
 
 
 def test_it_is_handed_back_by_a_busy_child(place: Place) -> None:
+    gate = place.gate()
     with place.worker(concurrency=2, prefetch=20) as worker:
         place.send("work", "one", task_id="same")
         wait_for(lambda: place.ledger.finished()["one"], what="the first message of that id")
-        place.send("work", "first", 3)
+        place.send("work", "first", str(gate))
         wait_for(lambda: place.ledger.count("start", "first"), what="one child to be busy")
         with place.app.batch() as box:
             place.send("work", "second", 1, producer=box)
             place.send("work", "two", task_id="same", producer=box)
         wait_for(lambda: place.ledger.finished()["two"], what="the second message of that id")
+        gate.touch()
         assert worker.stop() == 0
 
 
