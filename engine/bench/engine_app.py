@@ -41,7 +41,6 @@ class EngineClient:
 
     def __init__(self) -> None:
         self._pad = ("x" * plan.payload,) if plan.payload else ()
-
         self._places: list[dict[str, Any]] = [{"queue": name} for name in plan.queue_names]
         self._places[0] = {}  # the default
 
