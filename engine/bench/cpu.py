@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -38,12 +39,30 @@ def cpu_s(pid: int) -> float | None:
 
 
 def process_tree(pid: int) -> list[int]:
-    """The process and all its descendants; empty when it is gone."""
+    """The process and all its descendants; empty when it is gone.
+
+    The kernel's own lists, where it keeps them: psutil compares start times by the wall clock, and leaves a
+    child out when that was set back meanwhile."""
+    try:
+        return [pid, *_descendants(pid)]
+    except OSError:
+        pass
     try:
         root = psutil.Process(pid)
         return [root.pid, *(child.pid for child in root.children(recursive=True))]
     except psutil.Error:
         return []
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """From ``/proc/<pid>/task/<tid>/children`` (proc(5)). Raises FileNotFoundError where there is none."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as listed:
+            children = [int(child) for child in listed.read().split()]
+        for child in children:
+            yield child
+            with contextlib.suppress(OSError):  # it has ended since
+                yield from _descendants(child)
 
 
 class CpuMeter:

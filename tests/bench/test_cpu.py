@@ -125,3 +125,15 @@ def test_redis_is_found(redis_server: Redis) -> None:
     found = find_broker(redis_server.url)
     assert found is not None
     assert found.name.startswith("redis")
+
+
+def test_a_tree_has_all_generations() -> None:
+    nested = "sh -c 'sh -c \"echo; read line; :\"; :'; :"
+    with subprocess.Popen(["sh", "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        tree = process_tree(process.pid)
+        process.communicate()  # the end of its input ends them all
+    assert tree[0] == process.pid
+    assert len(set(tree)) == len(tree) == 3
+    assert process_tree(process.pid) == []
