@@ -86,11 +86,10 @@ class AsyncResult(Generic[R]):
         if disable_sync_subtasks:
             refuse_inside_task()
         check_timeout(timeout)
-        meta = self._ready_meta()
+        parents = self._parent_ids() if propagate and follow_parents else []
+        meta = self._ready_meta() if parents else self._meta  # its own result counts before a parent's
         if meta is None:
-            meta = self._wait(
-                self.backend, timeout, self._parent_ids() if propagate and follow_parents else []
-            )
+            meta = self._wait(self.backend, timeout, parents)
         if meta is None:
             raise ResultTimeout(f"no result of task {self.id} within {timeout} s")
         value = self._value(meta, propagate)

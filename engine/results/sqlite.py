@@ -131,6 +131,9 @@ class SqliteStore(ResultStore):
         return {meta.task_id: meta for meta in metas}
 
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
+        meta = self.get(task_id)  # a look costs less than a bell
+        if meta is not None and meta.status in READY_STATES:
+            return meta
         return next(self.iter_ready([task_id], timeout), None)
 
     def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
