@@ -1,8 +1,9 @@
 # What is written grows in a WriteBuffer; what is read is walked by a Cursor that checks every step.
 #
 # A WriteBuffer starts in storage of its own, doubles when it must, and lets lengths be filled in after what
-# they count was written; what outgrew that storage stands in the bytes object it becomes. A Cursor is two pointers into bytes that somebody else keeps alive; every read first
-# asks `cursor_need`, so no read passes the end of its parent. All numbers are big-endian (AMQP 4.2.1).
+# they count was written; what outgrew that storage stands in the bytes object it becomes. A Cursor is two
+# pointers into bytes that somebody else keeps alive; every read first asks `cursor_need`, so no read passes
+# the end of its parent. All numbers are big-endian (AMQP 4.2.1).
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(object text)
