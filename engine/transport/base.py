@@ -73,9 +73,8 @@ class Transport(ABC):
         self.options = options or TransportOptions()
         self.epoch = 0  #: raised by every successful connect
         self.wake_fds: tuple[int, ...] = ()  #: receive() returns early when one of these is readable
-        self.body_bytes = (
-            0  #: size of one of the bodies that `receive` gave last, for who bounds what it holds
-        )
+        #: size of one of the bodies that `receive` gave last, for who bounds what it holds
+        self.body_bytes = 0
         self._pid: int | None = None
         _live.add(self)
 

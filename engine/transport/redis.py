@@ -283,6 +283,8 @@ class RedisTransport(Transport):
             return []
         found = self._claims.claim(session, room, track)
         self._idle = len(found) < room
+        if found:
+            self.body_bytes = len(found[-1].body)
         return found
 
     def _wait(self, session: RedisSession, remaining_s: float) -> bool:

@@ -13,7 +13,7 @@ from engine.bench.points import within
 from tests.cli.command import ROOT, engine
 from tools.brokers import RabbitMQ, Redis
 
-FEW = ("--tasks", "2000", "--warmup", "20", "--runs", "1", "--json")
+FEW = ("--tasks", "6000", "--warmup", "20", "--runs", "1", "--json")
 
 
 def bench(cwd: Path, *arguments: str) -> dict[str, Any]:
