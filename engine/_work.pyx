@@ -54,6 +54,7 @@ cdef inline double mono_s() noexcept nogil:
     return <double>now.tv_sec + <double>now.tv_nsec * 1e-9
 
 
+include "_work/memory.pxi"
 include "_work/outcome.pxi"
 include "_work/record.pxi"
 include "_work/pace.pxi"
