@@ -1,5 +1,5 @@
-# How the C library's heap is kept. glibc gives freed memory at the end of its heap back to the system at once,
-# 128 KiB at a time, and gets it again, page fault by page fault, for the next body of that size.
+# How the C library keeps its heap. glibc gives freed memory at the end of its heap back to the system at
+# once, 128 KiB at a time, and gets it again, page fault by page fault, for the next body of that size.
 
 cdef extern from *:
     """

@@ -22,7 +22,6 @@ from engine import forks
 from engine.work import keep_heap
 from engine.worker import processes, recorder, signals
 
-
 #: bodies up to here come from the heap, and so much of it is kept for the next ones: a task with 100 KB of
 #: arguments then costs a child a quarter less. Larger ones are mapped, and given back, each by itself
 HEAP_BYTES = 1 << 20
