@@ -13,7 +13,7 @@ from engine.bench.points import within
 from tests.cli.command import ROOT, engine
 from tools.brokers import RabbitMQ, Redis
 
-FEW = ("--tasks", "6000", "--warmup", "20", "--runs", "1", "--json")
+FEW = ("--tasks", "2000", "--warmup", "20", "--runs", "1", "--json")
 
 
 def bench(cwd: Path, *arguments: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def test_against_rivals(
     server = request.getfixturevalue(broker) if broker else None
     options = ("--broker", server.url) if server else ()
     first, _, others = rivals.partition(",")
-    found = bench(tmp_path, "consume", *options, "--tasks", "1000", "--against", first, "--against", others)
+    found = bench(tmp_path, "consume", *options, "--tasks", "6000", "--against", first, "--against", others)
     check(found, ["consume"])
     for rival in rivals.split(","):
         check(found, ["consume"], rival)
