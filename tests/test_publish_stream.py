@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -203,3 +204,17 @@ def test_what_every_cannot_be(app: Engine) -> None:
         pass
     with pytest.raises(ConfigurationError, match="within a batch"), app.batch(Outbox(), every=5):
         pass
+
+
+def test_a_slow_caller_hears_of_confirms_that_came_in_time(
+    rabbitmq: RabbitMQ, transport: AmqpTransport, unique: str
+) -> None:
+    """The deadline is the broker's, not that of whoever makes the next messages."""
+    with Producer(rabbitmq.url) as producer:
+        with producer.stream(timeout=0.5) as stream:
+            stream.push(messages(unique, 10), (), True)
+            time.sleep(0.6)
+            stream.push(messages(unique, 10, 10), (), True)
+            time.sleep(0.6)
+        assert stream.outcomes == [None] * 20
+    assert len(bodies(transport, unique)) == 20
