@@ -218,3 +218,23 @@ def test_a_slow_caller_hears_of_confirms_that_came_in_time(
             time.sleep(0.6)
         assert stream.outcomes == [None] * 20
     assert len(bodies(transport, unique)) == 20
+
+
+def test_who_makes_the_messages_finds_a_connection_too(
+    rabbitmq: RabbitMQ, transport: AmqpTransport, unique: str
+) -> None:
+    """Also where the pool has one alone, or others have taken the rest."""
+    for limit in (1, 2):
+        with Engine("s", broker=rabbitmq.url, task_default_queue=unique) as app:
+            app.conf.update(broker_pool_limit=limit, broker_pool_acquire_timeout=10)
+
+            @app.task
+            def work(number: int) -> int:
+                return number
+
+            with app.batch(every=1) as outer, app.batch(every=1) as inner:
+                for number in range(4):
+                    work.apply_async((number,), producer=outer)
+                    work.apply_async((number,), producer=inner)
+                    work.delay(number)
+    assert len(bodies(transport, unique)) == 2 * 12
