@@ -106,6 +106,11 @@ class LinkPool:
             link.close()
 
     @property
+    def exhausted(self) -> bool:
+        """Whether all are in use, so that `take` has to wait."""
+        return not self._idle and 0 < self.limit <= self._count
+
+    @property
     def in_use(self) -> int:
         return self._count - len(self._idle)
 

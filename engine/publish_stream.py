@@ -3,7 +3,8 @@
 Rules: at most ``IN_FLIGHT`` batches wait for their confirms, so memory is bounded and a slow broker slows
 whoever makes the messages; outcomes come in the order of the messages; what the first try did not settle (a
 lost connection, a queue that is gone) is tried again by `Sender.send`, within the batch's own timeout, once
-all that is in flight has landed and the connection is given back.
+all that is in flight has landed and the connection is given back. The last connection of a pool is not kept
+while the next messages are made: whoever makes them may need one, and would wait for it for ever.
 """
 
 from __future__ import annotations
@@ -39,11 +40,7 @@ class PublishStream:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        try:
-            while self._flying:
-                self._land()
-        finally:
-            self._give_link()
+        self._land_all()
 
     def push(self, messages: Sequence[Message], declare: Sequence[Declarable], mandatory: bool) -> None:
         """Hand over a batch; returns when it is sent and there is room for another."""
@@ -62,6 +59,8 @@ class PublishStream:
         self._flying.append(flight)
         while len(self._flying) >= IN_FLIGHT:
             self._land()
+        if self._sender.source.exhausted:
+            self._land_all()
 
     def _begin(self, flight: _Flight) -> Callable[[], Outcomes]:
         if self._link is None:
@@ -73,6 +72,13 @@ class PublishStream:
             mandatory=flight.mandatory,
             timeout=flight.left_s(),
         )
+
+    def _land_all(self) -> None:
+        try:
+            while self._flying:
+                self._land()
+        finally:
+            self._give_link()
 
     def _land(self) -> None:
         """Wait for the outcomes of the oldest batch; of all, when something of it has to be sent again."""

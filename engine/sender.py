@@ -26,6 +26,9 @@ class LinkSource(Protocol):
 
     def take(self) -> BrokerLink: ...
     def give(self, link: BrokerLink) -> None: ...
+    @property
+    def exhausted(self) -> bool:
+        """Whether who takes now has to wait until somebody gives."""
 
 
 class OneLink:
@@ -40,6 +43,10 @@ class OneLink:
 
     def give(self, link: BrokerLink) -> None:
         link.lock.release()
+
+    @property
+    def exhausted(self) -> bool:
+        return False  # the thread that has it may take it again
 
 
 class Sender:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap, OrderedDict, UserDict
+from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -36,6 +39,17 @@ def test_eager_runs_callbacks_chains_and_retries_here(app: Engine) -> None:
     assert (third.s(1) | hear.s()).apply().get() == 1
     app.conf.task_always_eager = True
     assert third.delay(2).get() == 2
+
+
+@pytest.mark.parametrize("mapping", [MappingProxyType, UserDict, ChainMap, OrderedDict])
+def test_keyword_arguments_are_any_mapping(app: Engine, mapping: Callable[[dict[str, int]], Any]) -> None:
+    @app.task
+    def add(a: int, **more: int) -> int:
+        return a + sum(more.values())
+
+    assert add.apply((), mapping({"a": 1, "b": 2})).get() == 3
+    app.conf.task_always_eager = True
+    assert add.apply_async((), mapping({"a": 1, "b": 2})).get() == 3
 
 
 def test_eager_errors(app: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -203,3 +204,37 @@ def test_what_every_cannot_be(app: Engine) -> None:
         pass
     with pytest.raises(ConfigurationError, match="within a batch"), app.batch(Outbox(), every=5):
         pass
+
+
+def test_a_slow_caller_hears_of_confirms_that_came_in_time(
+    rabbitmq: RabbitMQ, transport: AmqpTransport, unique: str
+) -> None:
+    """The deadline is the broker's, not that of whoever makes the next messages."""
+    with Producer(rabbitmq.url) as producer:
+        with producer.stream(timeout=0.5) as stream:
+            stream.push(messages(unique, 10), (), True)
+            time.sleep(0.6)
+            stream.push(messages(unique, 10, 10), (), True)
+            time.sleep(0.6)
+        assert stream.outcomes == [None] * 20
+    assert len(bodies(transport, unique)) == 20
+
+
+def test_who_makes_the_messages_finds_a_connection_too(
+    rabbitmq: RabbitMQ, transport: AmqpTransport, unique: str
+) -> None:
+    """Also where the pool has one alone, or others have taken the rest."""
+    for limit in (1, 2):
+        with Engine("s", broker=rabbitmq.url, task_default_queue=unique) as app:
+            app.conf.update(broker_pool_limit=limit, broker_pool_acquire_timeout=10)
+
+            @app.task
+            def work(number: int) -> int:
+                return number
+
+            with app.batch(every=1) as outer, app.batch(every=1) as inner:
+                for number in range(4):
+                    work.apply_async((number,), producer=outer)
+                    work.apply_async((number,), producer=inner)
+                    work.delay(number)
+    assert len(bodies(transport, unique)) == 2 * 12

@@ -7,15 +7,23 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from engine.codec import Delivery, TaskMessage
+from engine.context import Context
+from engine.signals import task_prerun
 from engine.work import (
+    Executor,
     Job,
     Known,
     Outcome,
     Pace,
+    Runner,
+    Running,
     TaskRecord,
     are_plain,
     deliveries_to,
@@ -113,3 +121,26 @@ def test_a_heap_that_is_kept_costs_no_page_faults() -> None:
         return int(done.stdout)
 
     assert faults("keep") < faults("as it is") / 10
+
+
+class _SlowMaker(Executor):
+    """Makes requests for two threads that ask at the same time."""
+
+    meeting = threading.Barrier(2)
+
+    def request(self, message: TaskMessage, delivery: Delivery) -> object:
+        self.meeting.wait(10)
+        return Context(message)
+
+
+class _AskingRunner(Runner):
+    def run(self, app: Any, running: Running, *_more: Any) -> Outcome:
+        with ThreadPoolExecutor(2) as threads:
+            return Outcome("SUCCESS", list(threads.map(lambda _: running.request, range(2))))
+
+
+def test_threads_of_a_task_that_ask_at_once_see_one_request() -> None:
+    """Its outbox holds what is to be sent: of two, one would be lost."""
+    executor = _SlowMaker(None, _AskingRunner(), None, task_prerun, ())
+    first, second = executor.run(_job(), 0.0).result
+    assert first is second

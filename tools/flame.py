@@ -21,6 +21,8 @@ from tools.debian import BrokerUnavailable, ensure_program
 
 HERTZ = 997
 STACK_BYTES = 16384
+ATTEMPTS = 8
+FOLLOWED = 0.7  #: share of the children's samples that must be seen to come from their loop
 WIDTH, ROW, MARGIN = 1100, 20, 12
 SMALLEST = 0.004  #: a box with a smaller share is left out
 CHILD = "engine-child-"
@@ -55,10 +57,15 @@ def main(arguments: list[str]) -> int:
     except BrokerUnavailable as error:
         print(f"no picture: {error}")
         return 1
-    with tempfile.TemporaryDirectory(prefix="engine-perf-") as folder:
-        stacks = fold(sampled(perf, Path(folder) / "data", arguments[1:]))
-    if not stacks:
-        print("no sample of a child at work: give it more --tasks")
+    for _ in range(ATTEMPTS):
+        with tempfile.TemporaryDirectory(prefix="engine-perf-") as folder:
+            samples = list(sampled(perf, Path(folder) / "data", arguments[1:]))
+        stacks = fold(iter(samples))
+        if stacks.total() >= FOLLOWED * len(samples) > 0:
+            break
+        print("perf could not follow most of the calls this time", file=sys.stderr)
+    else:
+        print(f"no picture: {len(samples)} samples of children, {stacks.total()} of them seen in their loop")
         return 1
     Path(arguments[0]).write_text(drawn(stacks))
     for part, share in parts(stacks):

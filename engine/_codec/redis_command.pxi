@@ -77,6 +77,14 @@ cdef bint _is_text_of(object text, bytes data):
     ) and memcmp(PyUnicode_DATA(text), PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) == 0
 
 
+cdef object _tag(bytes tag):
+    """As text; bytes when it is none, for a command takes them as they are."""
+    try:
+        return tag.decode("utf-8")
+    except UnicodeDecodeError:
+        return tag
+
+
 cpdef list decode_claims(
     list answer, tuple queues, object epoch, object context, set held, object on_unreadable
 ):
@@ -98,7 +106,7 @@ cpdef list decode_claims(
             on_unreadable(queue, error)
             delivery = Delivery(answer[at + 2])
         if not _is_text_of(delivery.tag, tag):
-            delivery.tag = tag.decode("utf-8")
+            delivery.tag = _tag(tag)
         delivery.epoch = epoch
         delivery.queue = queue
         delivery.context = context

@@ -56,7 +56,7 @@ cdef object _count(str name, object value):
 
 cdef object _seconds(object value):
     cdef double seconds
-    if value is None or PyLong_CheckExact(value):
+    if value is None or (PyLong_CheckExact(value) and -(1 << 63) <= value < 1 << 63):  # it fits a double
         return value
     if PyFloat_CheckExact(value):
         seconds = PyFloat_AS_DOUBLE(value)

@@ -10,6 +10,8 @@ cdef inline object call_task(object call, TaskMessage message):
     elif not PyTuple_CheckExact(args):
         args = tuple(args)
     if kwargs:
+        if not PyDict_Check(kwargs):  # `apply` takes any mapping, the C call a dict alone
+            kwargs = dict(kwargs)
         return PyObject_Call(call, args, <PyObject*>kwargs)
     return PyObject_Call(call, args, NULL)
 

@@ -29,8 +29,11 @@ cdef class Running:
         return self.get_request()
 
     cdef object get_request(self):
+        cdef object made
         if self.made is None and self.maker is not None:
-            self.made = self.maker.request(self.message, self.delivery)
+            made = self.maker.request(self.message, self.delivery)
+            if self.made is None:  # another of the task's threads may have been faster: its outbox counts
+                self.made = made
         return self.made
 
 

@@ -250,8 +250,14 @@ class Publisher:
         batch, channel, sent = flight.batch, flight.channel, flight.sent
         if channel is None:
             return None
+
+        def settled() -> bool:
+            return batch.pending == len(batch.messages) - sent or channel.closed is not None
+
         try:
-            self._wait(lambda: batch.pending == len(batch.messages) - sent or channel.closed is not None)
+            while not settled() and self.connection.read():
+                pass  # it may have come in time, while whoever makes the messages was slow to ask for it
+            self._wait(settled)
         except ConnectionLost as error:
             unknown = _unknown(error)
             batch.settle_rest(lambda message: unknown)

@@ -20,8 +20,11 @@ def fork_detached(count: int, body: Callable[[int], int]) -> list[int]:
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
     if middle == 0:
-        os.close(read_fd)
-        _fork_all(count, body, write_fd)
+        try:
+            os.close(read_fd)
+            _fork_all(count, body, write_fd)
+        finally:  # whatever happened, it must not go on as a second one of who forked it
+            os._exit(1)
     os.close(write_fd)
     said = b""
     try:

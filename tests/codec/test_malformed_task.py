@@ -71,6 +71,7 @@ def test_bad_bodies(body: Any, complaint: str) -> None:
         ({"timelimit": ["1", None]}, "something other than seconds"),
         ({"timelimit": [None, float("nan")]}, "something other than seconds"),
         ({"timelimit": [float("inf"), None]}, "something other than seconds"),
+        ({"timelimit": [10**400, None]}, "something other than seconds"),
         ({"eta": 5}, "eta is a int, not an ISO 8601 time"),
         ({"eta": "tomorrow"}, "eta is no ISO 8601 time: 'tomorrow'"),
         ({"expires": "2030-13-01T00:00:00Z"}, "expires is no ISO 8601 time"),

@@ -181,6 +181,24 @@ def test_a_message_that_is_none_is_delivered_as_it_is(desk: Desk) -> None:
     assert transport.receive(0.1) == []
 
 
+@pytest.mark.parametrize("tag", [b"\xff\xfe", b"\xed\xa0\x80"])
+def test_a_tag_that_is_no_text_keeps_nothing_from_being_claimed(desk: Desk, tag: bytes) -> None:
+    queue = desk.queue()
+    transport = desk.open()
+    transport.consume([queue], 2)
+    desk.raw.lpush(queue, b'{"delivery_tag": "' + tag + b'"}')
+    put(transport, queue, "after")
+    deliveries = take(transport, 2)
+    assert deliveries[1].body == b"after"
+    transport.nack(deliveries[:1], requeue=True)
+    transport.ack(deliveries[1:])
+    [again] = take(transport, 1)
+    assert again.tag == tag
+    transport.ack([again])
+    transport.queue_state(queue)
+    assert desk.raw.hget("unacked", tag) is None
+
+
 def test_a_tag_among_the_headers_does_not_confuse(desk: Desk) -> None:
     queue = desk.queue()
     transport = desk.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 
@@ -28,6 +29,33 @@ def test_each_runs_its_own_number_and_belongs_to_the_subreaper() -> None:
         assert lines == set(enumerate(pids))
         with pytest.raises(ChildProcessError):
             os.waitpid(-1, 0)  # the one in the middle is gone too
+        return True
+
+    assert in_child(run)
+
+
+def test_the_one_in_the_middle_ends_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> bool:
+        processes.become_subreaper()
+        forked = itertools.count()
+        fork = os.fork
+
+        def fork_twice() -> int:
+            if next(forked) == 2:
+                raise RuntimeError
+            return fork()
+
+        monkeypatch.setattr(os, "fork", fork_twice)
+        here = os.getpid()
+        read_fd, write_fd = os.pipe()
+        try:
+            pids = fork_detached(2, lambda number: 0)
+        finally:
+            if os.getpid() != here:
+                os.write(write_fd, b"it went on")
+        os.close(write_fd)
+        assert len(pids) == 1
+        assert os.read(read_fd, 64) == b""
         return True
 
     assert in_child(run)
