@@ -23,6 +23,7 @@ from engine._work import (
     publish_nothing,
     stack,
     to_store,
+    trim_heap,
 )
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "publish_nothing",
     "stack",
     "to_store",
+    "trim_heap",
 ]

@@ -57,6 +57,11 @@ def sweep(folder: Path) -> int:
     return sum(not _ring_one(f"{folder}/{name}") for name in names)
 
 
+def _make(path: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(path, 0o600)
+
+
 class Waiting:
     """The bells of the tasks that one caller waits for. A context manager."""
 
@@ -83,11 +88,13 @@ class Waiting:
     def add(self, task_id: str) -> None:
         """Listen for it. Where no FIFO can be made, the caller's own polling has to do."""
         path = _bell(self._folder, task_id)
-        with contextlib.suppress(FileExistsError):
-            self._folder.mkdir(mode=0o700)
         with contextlib.suppress(OSError):
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(path, 0o600)
+            try:
+                _make(path)
+            except FileNotFoundError:  # the first to wait, ever
+                with contextlib.suppress(FileExistsError):
+                    self._folder.mkdir(mode=0o700)
+                _make(path)
             fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             self._fds[task_id] = fd
             self._poll.register(fd, select.POLLIN)

@@ -34,7 +34,7 @@ logger = logging.getLogger("engine.transport.amqp")
 CONFIRMED = 1
 UNCONFIRMED = 3
 WINDOW = 1000  #: messages outstanding; more do not make RabbitMQ faster
-CHUNK = 256  #: messages encoded into one buffer
+CHUNK = 128  #: messages encoded into one buffer: fewer cost more calls, more come to the broker in fits
 CHUNK_BYTES = 1 << 20  #: or so many bytes of bodies
 #: what the broker says of unconfirmed messages (alarms, a closed channel) is read this often while they flow
 READ_AT_LEAST_EVERY_S = 0.001

@@ -24,7 +24,7 @@ from typing import NoReturn
 from engine.codec import Delivery
 from engine.errors import ConnectionLost, TransportClosed
 from engine.transport.base import Transport
-from engine.work import Job, Turn
+from engine.work import Job, Turn, trim_heap
 from engine.worker import processes, scoreboard
 from engine.worker.execution import Execution
 from engine.worker.fate import Fate
@@ -82,6 +82,7 @@ class Child(Turn):
         self._keeps = False  #: what is in the buffer is what was not handed back
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
+        self._rested_after = -1  #: tasks that had run when this child last had nothing to do
         self._log = TaskLog()
         self.logs_all = self._log.enabled
 
@@ -167,6 +168,9 @@ class Child(Turn):
             self._intake_batch(deliveries)
         else:
             self._read_control()
+            if self.ran != self._rested_after:  # a second without work: what the heap keeps is not needed
+                self._rested_after = self.ran
+                trim_heap()
 
     def _intake_batch(self, deliveries: Sequence[Delivery]) -> None:
         self.buffer.extend(deliveries)
