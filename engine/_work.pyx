@@ -19,6 +19,7 @@ from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from contextvars import ContextVar
 
@@ -37,14 +38,6 @@ cdef extern from "Python.h":
 cdef extern from "<fcntl.h>" nogil:
     enum: F_GETFD
     int fcntl(int fd, int command, ...)
-
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    enum: CLOCK_MONOTONIC
-    int clock_gettime(int clock, timespec *now)
 
 
 cdef inline double mono_s() noexcept nogil:

@@ -7,7 +7,7 @@ a module: settings, broker, tasks, messages, and here the face that users see.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -178,10 +178,8 @@ class Engine(AppMessages):
             producer.messages.extend(box.messages)
             producer.declared.update(box.declared)
         elif box.messages:
-            policy = self.publish_policy
-            for error in (producer or self.producer).publish_messages(box.messages, policy=policy):
-                if error is not None:
-                    raise error
+            sender = producer or self.producer
+            _raise_first(sender.publish_messages(box.messages, policy=self.publish_policy))
 
     @contextmanager
     def _batch_stream(self, producer: Any, every: int) -> Iterator[StreamBox]:
@@ -195,6 +193,10 @@ class Engine(AppMessages):
             box = StreamBox(stream, every)
             yield box
             box.flush()
-        for error in stream.outcomes:
-            if error is not None:
-                raise error
+        _raise_first(stream.outcomes)
+
+
+def _raise_first(outcomes: Iterable[Exception | None]) -> None:
+    for error in outcomes:
+        if error is not None:
+            raise error

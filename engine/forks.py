@@ -13,17 +13,16 @@ import traceback
 from typing import NoReturn
 
 forked = False  #: this process is a fork of a worker's child
-pid = (
-    os.getpid()
-)  #: of this process, at the cost of a look: the system call takes as long as ten lines of ours
+#: of this process, at the cost of a look: the system call takes as long as ten lines of ours
+pid = os.getpid()
 
 
-def _count() -> None:
+def _note_pid() -> None:
     global pid
     pid = os.getpid()
 
 
-os.register_at_fork(after_in_child=_count)
+os.register_at_fork(after_in_child=_note_pid)
 
 
 def watch() -> None:

@@ -16,8 +16,9 @@ cdef struct Record:
     uint64_t tail
 
 
-cdef int fill(char* place, size_t room, object text) except -1:
-    """The first bytes of a text in UTF-8, the rest zero. Lone surrogates, which JSON can bring, become ?."""
+cdef Py_ssize_t put_text(char* place, Py_ssize_t room, object text) except -1:
+    """As much of a text in UTF-8 as there is room for; how many bytes all of it has. Lone surrogates, which
+    JSON can bring, become ?."""
     cdef Py_ssize_t size = 0
     cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size) if PyUnicode_CheckExact(text) else NULL
     cdef bytes encoded
@@ -25,10 +26,15 @@ cdef int fill(char* place, size_t room, object text) except -1:
         PyErr_Clear()
         encoded = str(text).encode("utf-8", "replace")
         data, size = PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded)
-    if <size_t>size > room:
-        size = <Py_ssize_t>room
-    memcpy(place, data, size)
-    memset(place + size, 0, room - size)
+    memcpy(place, data, min(size, room))
+    return size
+
+
+cdef int fill(char* place, Py_ssize_t room, object text) except -1:
+    """The first bytes of a text, the rest zero."""
+    cdef Py_ssize_t size = put_text(place, room, text)
+    if size < room:
+        memset(place + size, 0, room - size)
     return 0
 
 

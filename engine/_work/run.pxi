@@ -18,8 +18,8 @@ cdef inline object call_task(object call, TaskMessage message):
 
 cdef class Runner:
     """Runs tasks. What a subclass adds is called when it is needed: `before`, `after`, `succeeded` for tasks
-    with such hooks, `awaited` for coroutines, `follow_up` for calls with callbacks or a chain, `raised` for
-    what user code raises."""
+    with such hooks, `awaited` for coroutines, `follow_up` for calls with callbacks or a chain and `failed`
+    when that fails, `raised` for what user code raises."""
 
     cpdef Outcome run(self, object app, Running running, TaskMessage message, object call, frozenset hooks):
         """Run ``call``, which is the task or its ``run``, once. Raises nothing that user code raised as an

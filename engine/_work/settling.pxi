@@ -52,6 +52,7 @@ def publish_nothing(list jobs not None):
 
 
 def have_tombstones(list jobs not None):
+    """Whether any of them has a tombstone that may be taken down."""
     cdef Job job
     for job in jobs:
         if job.tombstone_id is not None:
@@ -62,9 +63,8 @@ def have_tombstones(list jobs not None):
 def finished_keys(list jobs not None):
     """The keys of those that are done with, KEY_BYTES each, end to end; one that is too long is left out."""
     cdef Job job
-    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t size
     cdef Py_ssize_t count = 0
-    cdef const char* data
     cdef char* at
     cdef bytes retries
     cdef bytes keys = PyBytes_FromStringAndSize(NULL, len(jobs) * KEY_BYTES)
@@ -72,17 +72,10 @@ def finished_keys(list jobs not None):
     for job in jobs:
         if job.known is None or (job.finish != ACK and job.finish != NOTHING):
             continue
-        data = NULL
-        if PyUnicode_CheckExact(job.message.id):
-            data = PyUnicode_AsUTF8AndSize(job.message.id, &size)
-        if data == NULL:
-            PyErr_Clear()
-            encoded = str(job.message.id).encode("utf-8", "replace")
-            data, size = PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded)
+        size = put_text(at, KEY_BYTES, job.message.id)
         retries = b"/0;" if job.message.retries == 0 else b"/%d;" % job.message.retries
         if size + PyBytes_GET_SIZE(retries) > KEY_BYTES:
             continue
-        memcpy(at, data, size)
         memcpy(at + size, PyBytes_AS_STRING(retries), PyBytes_GET_SIZE(retries))
         size += PyBytes_GET_SIZE(retries)
         memset(at + size, b" ", KEY_BYTES - size)

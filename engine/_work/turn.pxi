@@ -101,8 +101,8 @@ cdef class Turn:
     cdef public bint has_limits
     cdef public bint wants_refresh
     cdef readonly object buffer
-    cdef readonly TaskRecord record
-    cdef readonly Executor executor
+    cdef TaskRecord record
+    cdef Executor executor
     cdef Sorter sorter
     cdef Pending settler
     cdef object flusher

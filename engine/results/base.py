@@ -71,6 +71,8 @@ class ResultStore(ABC):
 
     #: reading takes the result away (rpc): get() twice needs the local cache
     consuming = False
+    #: whether the last wait found its result at once; `iter_ready` puts it down before it sleeps
+    _looks_first = True
 
     @abstractmethod
     def store(self, metas: Sequence[ResultMeta]) -> None:
@@ -89,6 +91,16 @@ class ResultStore(ABC):
     @abstractmethod
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
         """Block until the task is in a READY state; None at the timeout. No busy polling."""
+
+    def _wait_as_last_time(self, task_id: str, timeout: float | None) -> ResultMeta | None:
+        """`wait`, for a store whose ``iter_ready`` listens before it looks. Who waits for confirms finds
+        results there, and a look costs less than listening; who does not is too early, and is spared it."""
+        if self._looks_first:
+            meta = self.get(task_id)
+            if meta is not None and meta.status in READY_STATES:
+                return meta
+        self._looks_first = True
+        return next(self.iter_ready([task_id], timeout), None)
 
     def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
         """Each as it comes; ends when all have come, or after ``timeout`` seconds from the start. The default

@@ -99,7 +99,6 @@ class RedisStore(ResultStore):
         self._subscribed: set[str] = set()
         self._news: dict[str, bytes] = {}  #: what was announced on the channels subscribed to
         self._leaving = b""  #: UNSUBSCRIBE, to be sent with the next command
-        self._looks_first = True
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._address}>"
@@ -140,14 +139,7 @@ class RedisStore(ResultStore):
         return {task_id: _decode(task_id, value) for task_id, value in pairs if value is not None}
 
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
-        """As it went last time: who waits for confirms finds results there, who does not is too early, and is
-        spared a look in vain."""
-        if self._looks_first:
-            meta = self.get(task_id)
-            if meta is not None and meta.status in READY_STATES:
-                return meta
-            self._looks_first = False
-        return next(iter(self.iter_ready([task_id], timeout)), None)
+        return self._wait_as_last_time(task_id, timeout)
 
     def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
         """Each as it comes, on one subscription; ends when all have come or after ``timeout`` seconds."""
@@ -170,7 +162,6 @@ class RedisStore(ResultStore):
         if self._pid == os.getpid() and self._subscribed.issuperset(keys) and self._news:
             return {key: self._news.pop(key) for key in keys if key in self._news}
         values = self._repeat(lambda wire: self._subscribe_and_get(wire, keys))
-        self._looks_first = None not in values
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
     def _subscribe_and_get(self, wire: RedisWire, keys: list[str]) -> list[bytes | None]:
@@ -184,6 +175,7 @@ class RedisStore(ResultStore):
 
     def _listen(self, waited: Mapping[str, str], deadline_mono_s: float | None) -> bool:
         """Until one of these is announced, or it is time to look again; False at the deadline."""
+        self._looks_first = False
         until = time.monotonic() + _ASK_AGAIN_S
         if deadline_mono_s is not None:
             until = min(until, deadline_mono_s)

@@ -65,8 +65,6 @@ class SqliteStore(ResultStore):
         self._own: Database | None = None
         self._pid = 0
         self._waiting_folder = sqlite_waiting.waiting_folder(self.path)
-        self._looks_first = True
-        self._sleeps = 0  #: how often a wait had to sleep
 
     def _database(self) -> Database:
         """The transport's where it is the same file; else our own, opened anew in a forked process."""
@@ -133,15 +131,7 @@ class SqliteStore(ResultStore):
         return {meta.task_id: meta for meta in metas}
 
     def wait(self, task_id: str, timeout: float | None) -> ResultMeta | None:
-        """As it went last time: a look costs less than a bell, but not when it is in vain each time."""
-        if self._looks_first:
-            meta = self.get(task_id)
-            if meta is not None and meta.status in READY_STATES:
-                return meta
-        sleeps = self._sleeps
-        meta = next(self.iter_ready([task_id], timeout), None)
-        self._looks_first = self._sleeps == sleeps
-        return meta
+        return self._wait_as_last_time(task_id, timeout)
 
     def iter_ready(self, task_ids: Sequence[str], timeout: float | None) -> Generator[ResultMeta, None, None]:
         """As they come; ends at the timeout, which counts from the start."""
@@ -165,7 +155,7 @@ class SqliteStore(ResultStore):
                         left_s = min(left_s, deadline_mono_s - time.monotonic())
                     if left_s <= 0:
                         return
-                    self._sleeps += 1
+                    self._looks_first = False
                     waiting.sleep(left_s)
 
     def _ready(self, task_ids: list[str]) -> list[ResultMeta]:

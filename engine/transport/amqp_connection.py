@@ -253,18 +253,8 @@ class AmqpConnection:
             or not self.idle_for_writing(read_every_s)
         ):
             return False
-        sock = self._usable()
-        self._torn = True
-        try:
-            size = sock.send(frames)
-        except BlockingIOError:
-            size = 0
-        except OSError as error:
-            self._lose(self._broken(error))
-        self._torn = False
-        if size != len(frames):
-            self._unsent = memoryview(frames)[size:]
-        self._last_out = time.monotonic()
+        self._unsent = memoryview(frames)
+        self._send_unsent()
         return True
 
     def beat(self, now: float) -> float:

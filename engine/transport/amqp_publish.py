@@ -240,8 +240,7 @@ class Publisher:
         except ConnectionLost as error:
             if sent == 0:
                 raise
-            unknown = _unknown(error)
-            batch.settle_rest(lambda message: unknown)
+            _settle_unknown(batch, error)
             return None, sent
         return channel, sent
 
@@ -259,8 +258,7 @@ class Publisher:
                 pass  # it may have come in time, while whoever makes the messages was slow to ask for it
             self._wait(settled)
         except ConnectionLost as error:
-            unknown = _unknown(error)
-            batch.settle_rest(lambda message: unknown)
+            _settle_unknown(batch, error)
             return None
         if channel.closed is None:
             self._settle_late(CONFIRMED, batch, sent)
@@ -354,6 +352,12 @@ def _chunk_end(messages: Sequence[Message], start: int, chunk: int) -> int:
         if size > CHUNK_BYTES:
             return index + 1
     return stop
+
+
+def _settle_unknown(batch: Batch, error: Exception) -> None:
+    """The connection broke: whether the broker has what is pending is not known."""
+    unknown = _unknown(error)
+    batch.settle_rest(lambda message: unknown)
 
 
 def _unknown(error: Exception) -> PublishUnknown:

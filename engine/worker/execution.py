@@ -58,8 +58,7 @@ class Execution(Executor):
         return WorkerContext(message, delivery, self.hostname)
 
     def announce_before(self, job: Job) -> None:
-        if job.known is not None:
-            before_run(job.known.task, job.message)
+        before_run(job.known.task, job.message)
 
     def announce_after(self, job: Job, running: Running, outcome: Outcome) -> None:
         after_run(running.task, job.message, running.request, outcome)
@@ -68,6 +67,4 @@ class Execution(Executor):
         """What got past the runner. Not even KeyboardInterrupt stops the worker."""
         if isinstance(error, SoftTimeLimitExceeded) and not error.args:
             error.args = (soft_s,)
-        known = job.known
-        store = known is None or known.keeps_errors(job.message)
-        return Outcome("FAILURE", error, format_traceback(error), store)
+        return Outcome("FAILURE", error, format_traceback(error), job.known.keeps_errors(job.message))
