@@ -39,6 +39,21 @@ def pid_alive(pid: int) -> bool:
         return False
 
 
+def group_stopped(group: int) -> bool:
+    """Whether every thread of a process group stands still (state T, or t when traced; zombies do too)."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        pid = int(stat.parent.name)
+        try:
+            if os.getpgid(pid) != group:
+                continue
+            for thread in stat.parent.glob("task/*/stat"):
+                if thread.read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                    return False
+        except OSError:
+            continue  # the process or the thread has ended meanwhile
+    return True
+
+
 class Server(ABC):
     """One private server. ``start`` and ``stop`` may be called in turn; the data folder and ports stay."""
 
@@ -119,12 +134,19 @@ class Server(ABC):
         self.start()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server and all its processes (SIGSTOP and SIGCONT too)."""
-        if self.pid is not None:
-            try:
-                os.killpg(self.pid, number)
-            except ProcessLookupError:
-                return
+        """Send a signal to the server and all its processes. After SIGSTOP all its threads stand still.
+
+        ``killpg`` returns earlier: a thread that runs on another core may still answer one question.
+        """
+        pid = self.pid
+        if pid is None:
+            return
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+        if number == signal.SIGSTOP:
+            wait_until(lambda: group_stopped(pid), 10.0, f"{self.name} did not stop")
 
     def _reap(self, timeout_s: float) -> None:
         pid = self.pid
