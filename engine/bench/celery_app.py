@@ -7,12 +7,14 @@ the processes of a bench only.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
 from kombu.serialization import dumps, loads
 
 from engine.bench import tasks
+from engine.bench.naps import Nap
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
@@ -30,6 +32,7 @@ if plan.confirm and plan.on_amqp:
 add: Any = app.task(functions.add, name=tasks.ADD)
 begin: Any = app.task(functions.begin, name=tasks.BEGIN)
 nap: Any = app.task(functions.nap, name=tasks.NAP)
+hold: Any = app.task(functions.hold, name=tasks.HOLD)
 
 
 class CeleryClient:
@@ -49,11 +52,12 @@ class CeleryClient:
     def begin(self) -> None:
         begin.delay(*self._pad)
 
-    def nap(self, seconds: float, short: bool) -> None:
-        nap.delay(seconds, short)
+    def naps(self, naps: Sequence[Nap]) -> None:
+        for seconds, short in naps:
+            nap.delay(seconds, short)
 
     def hold(self) -> None:
-        raise NotImplementedError("the engine's side alone has it")
+        hold.delay()
 
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)

@@ -8,6 +8,7 @@ Imported by the processes of a bench only.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +17,7 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 
 from engine.bench import tasks
+from engine.bench.naps import Nap
 from engine.bench.plan import Plan
 from engine.transport.url import BrokerURL
 
@@ -50,6 +52,7 @@ options: dict[str, Any] = {"queue_name": plan.queue, **({"store_results": True} 
 add: Any = dramatiq.actor(functions.add, actor_name=tasks.ADD, **options)
 begin: Any = dramatiq.actor(functions.begin, actor_name=tasks.BEGIN, **options)
 nap: Any = dramatiq.actor(functions.nap, actor_name=tasks.NAP, **options)
+hold: Any = dramatiq.actor(functions.hold, actor_name=tasks.HOLD, **options)
 
 
 class DramatiqClient:
@@ -69,11 +72,12 @@ class DramatiqClient:
     def begin(self) -> None:
         begin.send(*self._pad)
 
-    def nap(self, seconds: float, short: bool) -> None:
-        nap.send(seconds, short)
+    def naps(self, naps: Sequence[Nap]) -> None:
+        for seconds, short in naps:
+            nap.send(seconds, short)
 
     def hold(self) -> None:
-        raise NotImplementedError("the engine's side alone has it")
+        hold.send()
 
     def call(self, timeout_s: float) -> None:
         add.send(2, 2, *self._pad).get_result(block=True, timeout=int(timeout_s * 1000))

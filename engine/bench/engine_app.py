@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.app import Engine
 from engine.bench import sqlite_writes, tasks
 from engine.bench.codec_cost import time_codec
+from engine.bench.naps import Nap
 from engine.bench.plan import Plan
 from engine.bench.points import FAMILIES
 
@@ -68,8 +70,10 @@ class EngineClient:
     def begin(self) -> None:
         begin.delay(*self._pad)
 
-    def nap(self, seconds: float, short: bool) -> None:
-        nap.delay(seconds, short)
+    def naps(self, naps: Sequence[Nap]) -> None:
+        with app.batch() as outbox:
+            for arguments in naps:
+                nap.apply_async(arguments, producer=outbox)
 
     def call(self, timeout_s: float) -> None:
         add.delay(2, 2, *self._pad).get(timeout=timeout_s)

@@ -5,30 +5,16 @@ Each is measured in several sizes (`points`), in turn; the cost is not to depend
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from engine.bench import sqlite_writes
-from engine.bench.measuring import (
-    POLL_S,
-    STALL_S,
-    Run,
-    Sample,
-    drain,
-    drained_by,
-    fill,
-    filler,
-    wait_until_arrived,
-)
-from engine.bench.processes import Worker
-from engine.bench.tasks import GO, HELD
-from engine.errors import EngineError
+from engine.bench.measuring import Run, Sample, drain, drained_by, fill
+from engine.bench.standstill import let_go, standstill
 
 _DEPTH_WARMUP = 100
 _DEPTH_TASKS = 5_000  # no more are counted at any depth, so that the depth stays what it is
 _TASKS_EACH = 1_000  # a process's prefetch adapts within some hundreds
-_SETTLE_S = 0.5  # what else a worker does at its start has been done
 _RUNS_EACH = 5  # of a task's name: its pace is known, and what is looked up once has been
 
 
@@ -65,24 +51,9 @@ def children(run: Run) -> Sample:
 
 def _from_standstill(run: Run, queued: int, warmup: int, upto: int) -> Sample:
     """Hold all processes until the worker is up and the queue is full, then measure."""
-    plan, folder = run.plan, Path(run.plan.folder)
-    with filler(run) as publisher, run.worker() as worker:
-        publisher.ask("hold", plan.concurrency)
-        _wait_until_held(worker, folder, plan.concurrency)
-        publisher.ask("publish-many", queued)
-        wait_until_arrived(run, queued)
-        time.sleep(_SETTLE_S)
-        sqlite_writes.forget(folder)
-        (folder / GO).touch()
-        sample = drained_by(worker, run, warmup, upto, last=upto == queued)
+    with standstill(run, "publish-many", queued) as worker:
+        sqlite_writes.forget(Path(run.plan.folder))
+        with let_go(run):
+            sample = drained_by(worker, run, warmup, upto, last=upto == queued)
         worker.stop()
     return sample
-
-
-def _wait_until_held(worker: Worker, folder: Path, processes: int) -> None:
-    deadline_s = time.monotonic() + STALL_S
-    while len(list((folder / HELD).glob("*"))) < processes:
-        worker.check()
-        if time.monotonic() > deadline_s:
-            raise EngineError(f"not all of {processes} processes have begun to work after {STALL_S:.0f} s")
-        time.sleep(POLL_S)

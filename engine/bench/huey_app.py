@@ -7,12 +7,14 @@ published tasks in a power cut. Imported by the processes of a bench only.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from huey import RedisHuey, SqliteHuey
 
 from engine.bench import tasks
 from engine.bench.leftovers import own_file
+from engine.bench.naps import Nap
 from engine.bench.plan import Plan
 
 plan = Plan.from_env()
@@ -31,6 +33,7 @@ huey = make_huey()
 add: Any = huey.task(name=tasks.ADD)(functions.add)
 begin: Any = huey.task(name=tasks.BEGIN)(functions.begin)
 nap: Any = huey.task(name=tasks.NAP)(functions.nap)
+hold: Any = huey.task(name=tasks.HOLD)(functions.hold)
 
 
 class HueyClient:
@@ -50,11 +53,12 @@ class HueyClient:
     def begin(self) -> None:
         begin(*self._pad)
 
-    def nap(self, seconds: float, short: bool) -> None:
-        nap(seconds, short)
+    def naps(self, naps: Sequence[Nap]) -> None:
+        for seconds, short in naps:
+            nap(seconds, short)
 
     def hold(self) -> None:
-        raise NotImplementedError("the engine's side alone has it")
+        hold()
 
     def call(self, timeout_s: float) -> None:
         add(2, 2, *self._pad).get(blocking=True, timeout=timeout_s)

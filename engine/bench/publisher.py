@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
-from engine.bench.naps import naps_of
+from engine.bench.naps import Nap, naps_of
 from engine.bench.plan import Plan
 from engine.bench.tasks import BeginListener
 from engine.codec import json_decode, json_encode
@@ -32,11 +32,11 @@ class Client(Protocol):
     def begin(self) -> None:
         """Publish the task that tells when it begins."""
 
-    def nap(self, seconds: float, short: bool) -> None:
-        """Publish a task that sleeps."""
+    def naps(self, naps: Sequence[Nap]) -> None:
+        """Publish tasks that sleep, in this order."""
 
     def hold(self) -> None:
-        """Publish a task that holds its process; the engine's side alone has it."""
+        """Publish a task that holds its process."""
 
     def call(self, timeout_s: float) -> None:
         """Publish a task and wait for its result."""
@@ -80,8 +80,7 @@ def _timed(work: Callable[[], None]) -> dict[str, Any]:
 def _naps(client: Client, plan: Plan) -> dict[str, Any]:
     """All tasks of a sharing scenario, in order."""
     naps = naps_of(plan.workload, plan.scale)
-    for nap in naps:
-        client.nap(nap.seconds, nap.short)
+    client.naps(naps)
     return {"count": len(naps)}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from engine.bench.naps import Nap
 from engine.bench.plan import Plan
 from engine.bench.raw_common import Sender, broker_module, message_for
 from engine.bench.tasks import ADD, BEGIN
@@ -24,11 +27,11 @@ class RawClient:
     def begin(self) -> None:
         self._sender.one_by_one(self._begin, 1)
 
-    def nap(self, seconds: float, short: bool) -> None:
+    def naps(self, naps: Sequence[Nap]) -> None:
         raise NotImplementedError("raw runs no tasks")
 
     def hold(self) -> None:
-        raise NotImplementedError("the engine's side alone has it")
+        raise NotImplementedError("raw runs no tasks")
 
     def call(self, timeout_s: float) -> None:
         raise NotImplementedError("raw keeps no results")

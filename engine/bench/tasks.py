@@ -18,10 +18,9 @@ BEGIN = "bench.begin"
 NAP = "bench.nap"
 HOLD = "bench.hold"
 HELD = "held"  #: the folder in which processes say that they are held
-GO = "go"  #: the file that lets them go
+GO = "go"  #: the named pipe that lets them go, once the bench has it open
 SHORT = "short"  #: the folder in which short naps are counted
 BEGIN_SOCKET = "begin.sock"
-_LOOK_S = 0.05
 _PR_SET_TIMERSLACK, _LEAST_SLACK_NS = 29, 1
 
 
@@ -64,11 +63,10 @@ def make_tasks(folder: str) -> Tasks:
 
     def hold() -> None:
         """Keeps its process from all else, so that all of a worker's can be let go at once."""
-        held, go = Path(folder) / HELD, Path(folder) / GO
+        held = Path(folder) / HELD
         held.mkdir(exist_ok=True)
         (held / str(os.getpid())).touch()
-        while not go.exists():
-            time.sleep(_LOOK_S)
+        os.close(os.open(Path(folder) / GO, os.O_RDONLY))  # waits for the other end
 
     return Tasks(add, begin, nap, hold)
 
