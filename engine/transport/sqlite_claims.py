@@ -39,6 +39,10 @@ from engine.transport.sqlite_topology import StoredQueue, Topology
 #: One claim takes no more, so that no transaction is long and siblings get their share.
 MOST_AT_ONCE = 1_000
 
+#: So many queues are merged by priority and age. Each costs two pages of the file a claim, and of more queues
+#: a claim takes the next ones in turn that have messages.
+MOST_MERGED = 8
+
 #: How often a busy consumer looks for what has fallen due.
 _DUE_LOOK_MS = 50
 
@@ -59,6 +63,7 @@ class Claims:
         self._names: tuple[str, ...] = ()
         self._prefetched: set[int] = set()
         self._sure = False  # the last claim was full: there may be more
+        self._turn = 0  #: of many queues, the place of the one whose turn it is
         self._next_due_ms: int | None = None
         self._look_ms = 0
 
@@ -149,17 +154,31 @@ class Claims:
         return min(room, limit) if limit else room
 
     def claim(self, database: Database, room: int) -> list[Delivery]:
-        """Up to `room` messages of the queues consumed, the most urgent and oldest first."""
+        """Up to `room` messages of the queues consumed, the most urgent and oldest first (`MOST_MERGED`)."""
         self._promote(database)
         queues = [queue for name in self._names if (queue := self._topology.queues.get(name))]
-        if not queues or not (self._sure or self._anything(database, queues)):
+        many = len(queues) > MOST_MERGED
+        chosen = self._next_in_turn(database, queues) if many else queues
+        if not chosen or not (many or self._sure or self._anything(database, queues)):
             return []
-        deliveries = self._take(database, queues, room)
-        self._sure = len(deliveries) == room and self._anything(database, queues)
+        deliveries = self._take(database, chosen, room)
+        self._sure = (many or len(deliveries) == room) and self._anything(database, queues)
         if self._sure:
             self._bell.ring(deliveries[-1].queue)  # more than this one may take: wake the next
         self._prefetched.update(delivery.tag for delivery in deliveries)
         return deliveries
+
+    def _next_in_turn(self, database: Database, queues: Sequence[StoredQueue]) -> list[StoredQueue]:
+        """Those that have messages, from where the last claim ended."""
+        chosen: list[StoredQueue] = []
+        for place in range(self._turn, self._turn + len(queues)):
+            queue = queues[place % len(queues)]
+            if self._anything(database, [queue]):
+                chosen.append(queue)
+                if len(chosen) == MOST_MERGED:
+                    self._turn = (place + 1) % len(queues)
+                    break
+        return chosen
 
     def get(self, database: Database, name: str) -> Delivery | None:
         self._look_ms = 0

@@ -14,7 +14,7 @@ from engine.codec import Message
 from engine.errors import ConnectionLost, EncodeError, PublishRefused
 from engine.model import BindingSpec, ExchangeSpec, QueueSpec
 from engine.results import sqlite_waiting
-from engine.transport.sqlite_claims import MOST_AT_ONCE
+from engine.transport.sqlite_claims import MOST_AT_ONCE, MOST_MERGED
 from engine.transport.sqlite_schema import DELAYED, READY, claim_statement
 from tests.transport.sqlite_support import in_child, opened, publish, wait_until
 
@@ -60,6 +60,27 @@ def test_the_most_urgent_of_several_queues_comes_first(path: Path) -> None:
             taken += [delivery.body for delivery in some]
             transport.ack(some)
         assert taken == [b"2", b"6", b"1", b"3", b"5", b"0", b"4", b"7"]
+
+
+def test_of_very_many_queues_each_has_its_turn(path: Path) -> None:
+    names = [f"q{number}" for number in range(3 * MOST_MERGED)]
+    with opened(path) as transport:
+        for name in names:
+            transport.declare(QueueSpec(name))
+        for number in range(4):
+            publish(transport, names[0], b"one more %d" % number)
+            for name in names:
+                publish(transport, name, name.encode())
+        transport.consume(names, 1)
+        firsts: list[str] = []
+        taken = 0
+        while some := transport.receive(0):
+            transport.ack(some)
+            taken += 1
+            if some[0].queue not in firsts[-MOST_MERGED:]:
+                firsts.append(some[0].queue)
+        assert taken == 4 * len(names) + 4
+        assert {names.index(name) // MOST_MERGED for name in firsts[:3]} == {0, 1, 2}, "none waits for another"
 
 
 def test_neither_a_deep_queue_nor_many_are_sorted(path: Path) -> None:
