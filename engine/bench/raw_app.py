@@ -31,7 +31,7 @@ class RawClient:
         raise NotImplementedError("raw runs no tasks")
 
     def hold(self) -> None:
-        raise NotImplementedError("raw runs no tasks")
+        """Its worker's processes hold themselves."""
 
     def call(self, timeout_s: float) -> None:
         raise NotImplementedError("raw keeps no results")

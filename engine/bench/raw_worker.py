@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.bench.plan import Plan
+from engine.bench.points import FAMILIES
 from engine.bench.raw_common import broker_module
 from engine.bench.tally import Tally
 from engine.bench.tasks import BEGIN, make_tasks
@@ -38,6 +39,8 @@ def _start(plan: Plan, work: Callable[..., None]) -> int:
         return pid
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
+        if plan.workload in FAMILIES["growth-children"]:
+            make_tasks(plan.folder).hold()
         work(plan, _counter(plan))
     except Exception as error:  # noqa: BLE001 - whatever it is, the log is to tell it
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
