@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
-from kombu.serialization import dumps, loads
 
 from engine.bench import tasks
+from engine.bench.celery_codec import CeleryCodec
+from engine.bench.codec_cost import as_delivered
 from engine.bench.naps import Nap
 from engine.bench.plan import Plan
 
@@ -70,31 +71,17 @@ class CeleryClient:
 
 
 def time_codec(count: int, pad: tuple[str, ...]) -> tuple[float, float]:
-    """Seconds to write and to read so many tasks: as_task_v2, kombu's JSON, py-amqp's headers.
-
-    Celery does more for each (routing, frames, a Request), so this is its lower bound."""
-    from amqp.basic_message import Message
-
-    build, arguments = app.amqp.as_task_v2, (2, 2, *pad)
-    start = time.perf_counter()
+    """Seconds to write and to read so many tasks."""
+    codec, arguments = CeleryCodec(app, add, plan.queue), (2, 2, *pad)
+    start_s = time.perf_counter()
     for number in range(count):
-        task = build(f"id-{number}", tasks.ADD, arguments, {})
-        content_type, encoding, body = dumps(task.body, serializer="json")
-        message = Message(
-            body,
-            content_type=content_type,
-            content_encoding=encoding,
-            application_headers=task.headers,
-            **task.properties,
-        )
-        properties = message._serialize_properties()
-    encoded_s = time.perf_counter() - start
-    start = time.perf_counter()
+        published = codec.write(f"id-{number}", arguments)
+    written_s = time.perf_counter() - start_s
+    frames = as_delivered(published)
+    start_s = time.perf_counter()
     for _ in range(count):
-        received = Message()
-        received._load_properties(60, properties, 0)
-        loads(body, content_type, encoding)
-    return encoded_s, time.perf_counter() - start
+        codec.read(frames)
+    return written_s, time.perf_counter() - start_s
 
 
 client = CeleryClient()

@@ -134,7 +134,9 @@ def _row(workload: str, side: Side, tasks: int, samples: Sequence[Sample]) -> Ro
 def side_plan(plan: Plan, workload: str, side: Side) -> Plan:
     """The plan of one side and workload. A side may take more tasks, but not on RabbitMQ, whose queues get
     slower when deep."""
-    deeper = workload == "consume" or workload in FAMILIES["bodies"] or workload in FAMILIES["growth-children"]
+    deeper = (
+        workload == "consume" or workload in FAMILIES["bodies"] or workload in FAMILIES["growth-children"]
+    )
     more = deeper and not plan.on_amqp
     plan = plan.for_workload(workload)
     return replace(plan, tasks=plan.tasks * side.depth) if more else plan

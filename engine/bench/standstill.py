@@ -29,7 +29,9 @@ def standstill(run: Run, deed: str, messages: int) -> Iterator[Worker]:
     They wait for `let_go`. Raises EngineError when a process does not begin to work."""
     folder = Path(run.plan.folder)
     os.mkfifo(folder / GO)
-    confirming = replace(run.plan, confirm=True)  # held processes may have prefetched: no queue's length tells
+    confirming = replace(
+        run.plan, confirm=True
+    )  # held processes may have prefetched: no queue's length tells
     with Publisher(run.side.module, confirming, run.side.name) as publisher, run.worker() as worker:
         _hold(worker, publisher, folder, run.plan.concurrency)
         publisher.ask(deed, messages)

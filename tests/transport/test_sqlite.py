@@ -80,7 +80,7 @@ def test_of_very_many_queues_each_has_its_turn(path: Path) -> None:
             if some[0].queue not in firsts[-MOST_MERGED:]:
                 firsts.append(some[0].queue)
         assert taken == 4 * len(names) + 4
-        assert {names.index(name) // MOST_MERGED for name in firsts[:3]} == {0, 1, 2}, "none waits for another"
+        assert {names.index(name) // MOST_MERGED for name in firsts[:3]} == {0, 1, 2}
 
 
 def test_neither_a_deep_queue_nor_many_are_sorted(path: Path) -> None:
