@@ -1,8 +1,8 @@
 """What Celery does between the values of a task and its frames on an AMQP connection, in memory.
 
-The functions are its own: Celery's ``as_task_v2`` and ``Request``, kombu's serializers and messages, py-amqp's
-frames. It is spared signals and routing where it sends, and dispatch to a consumer and to the pool where it
-receives. Imported where Celery is installed only.
+The functions are its own: Celery's ``as_task_v2`` and ``Request``, kombu's serializers and messages, and the
+frames of py-amqp. It is spared signals and routing where it sends, and dispatch to a consumer and to the pool
+where it receives. Imported where Celery is installed only.
 """
 
 from __future__ import annotations
