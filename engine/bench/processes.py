@@ -9,8 +9,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -23,6 +25,20 @@ from engine.errors import EngineError
 STOP_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 600.0
 _LOG_TAIL = 400  # characters of a dead process's log that are shown
+
+
+@contextmanager
+def ends_all() -> Iterator[None]:
+    """SIGTERM ends what runs in here as Ctrl-C does: its processes first. Nothing changes beside the main
+    thread, which alone hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Process:

@@ -18,6 +18,7 @@ from engine.bench.measuring import Run, Sample
 from engine.bench.notes import notes
 from engine.bench.plan import Plan, check
 from engine.bench.points import FAMILIES, FAMILY_OF, within
+from engine.bench.processes import ends_all
 from engine.bench.report import Report, Row
 from engine.bench.sides import Side
 from engine.bench.stats import Spread, percentile, quantiles, spread
@@ -54,7 +55,7 @@ def run(
 ) -> Report:
     """Run all of it. Raises ConfigurationError before anything started, EngineError when a process fails."""
     check(plan)
-    with tempfile.TemporaryDirectory(prefix="engine-bench-") as folder:
+    with ends_all(), tempfile.TemporaryDirectory(prefix="engine-bench-") as folder:
         plan = _with_broker(plan, Path(folder))
         for side in sides:
             side.check(plan)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.bench.processes import Worker
+from engine.bench.processes import Worker, ends_all
 from engine.cli.progress import Bar
 from engine.errors import EngineError
 
@@ -51,7 +51,7 @@ def count_in_background(
             "-l",
             "warning",
         ]
-        with Worker(command, scratch, environ, "demo") as worker:
+        with ends_all(), Worker(command, scratch, environ, "demo") as worker:
             try:
                 start_s = time.monotonic()
                 bar.begin("publishing", len(files))

@@ -2,15 +2,19 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from engine.bench.plan import WORKLOADS
 from engine.bench.points import within
-from tests.cli.command import ROOT, engine
+from tests.cli.command import ROOT, engine, environment
+from tests.transport.sqlite_support import wait_until
 from tools.brokers import RabbitMQ, Redis
 
 FEW = ("--tasks", "2000", "--warmup", "20", "--runs", "1", "--json")
@@ -277,3 +281,20 @@ def test_a_broker_that_is_down_is_told_before_anything_starts(tmp_path: Path) ->
     done = engine("bench", "consume", "--broker", "amqp://127.0.0.1:1//", *FEW, cwd=tmp_path)
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_ended_by_a_signal_it_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "engine", "bench", "idle", "--idle", "60"]
+    environ = {**environment(), "TMPDIR": str(tmp_path)}
+    running = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+
+    def started() -> list[psutil.Process]:
+        found = psutil.Process(running.pid).children(recursive=True)
+        return [one for one in found if one.name().startswith("engine-child")]
+
+    wait_until(lambda: bool(started()), "its worker to start", 30)
+    others = psutil.Process(running.pid).children(recursive=True)
+    running.terminate()
+    assert running.wait(60) == 130
+    assert not [one for one in others if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert list(tmp_path.iterdir()) == []
