@@ -75,6 +75,8 @@ class Transport(ABC):
         self.wake_fds: tuple[int, ...] = ()  #: receive() returns early when one of these is readable
         #: size of one of the bodies that `receive` gave last, for who bounds what it holds
         self.body_bytes = 0
+        #: `receive` gave all there was when it last looked: to look again at once is not worth a round trip
+        self.exhausted = False
         self._pid: int | None = None
         _live.add(self)
 

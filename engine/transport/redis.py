@@ -282,7 +282,7 @@ class RedisTransport(Transport):
         if not self._queues or room <= 0:
             return []
         found = self._claims.claim(session, room, track)
-        self._idle = len(found) < room
+        self._idle = self.exhausted = len(found) < room
         if found:
             self.body_bytes = len(found[-1].body)
         return found

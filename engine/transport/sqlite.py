@@ -222,6 +222,7 @@ class SqliteTransport(Transport):
                 room = self._claims.room(self._prefetch, limit) if self._consuming else 0
                 if room:
                     deliveries = self._claims.claim(database, room)
+                    self.exhausted = not self._claims.expects_more
                     if deliveries:
                         self.body_bytes = len(deliveries[-1].body)
                         return deliveries
@@ -240,7 +241,10 @@ class SqliteTransport(Transport):
             return self._bell.wait_deaf(left_s, self.wake_fds)
         until_look_s = max(0.0, self._look_again_mono_s - time.monotonic())
         left_s = min(left_s, until_look_s, self._claims.until_due_s())
-        return self._bell.wait(left_s, self.wake_fds)
+        rung, woken = self._bell.wait(left_s, self.wake_fds)
+        if rung:
+            self._claims.expects_more = True
+        return woken
 
     def get(self, queue: str) -> Delivery | None:
         with self._using() as database:

@@ -62,7 +62,7 @@ class Claims:
         self._epoch = 0
         self._names: tuple[str, ...] = ()
         self._prefetched: set[int] = set()
-        self._sure = False  # the last claim was full: there may be more
+        self.expects_more = False  #: the last claim was full, or a bell has rung
         self._turn = 0  #: of many queues, the place of the one whose turn it is
         self._next_due_ms: int | None = None
         self._look_ms = 0
@@ -103,7 +103,7 @@ class Claims:
             row = (json_encode(list(names)).decode(), owner)
             connection.execute("UPDATE owners SET queues = ? WHERE id = ?", row)
         self._names = tuple(names)
-        self._sure = bool(names)
+        self.expects_more = bool(names)
         return True
 
     def leave(self, database: Database) -> None:
@@ -155,17 +155,28 @@ class Claims:
 
     def claim(self, database: Database, room: int) -> list[Delivery]:
         """Up to `room` messages of the queues consumed, the most urgent and oldest first (`MOST_MERGED`)."""
+        deliveries = self._look_and_take(database, room)
+        if not deliveries and self.expects_more:  # the bell told of something else: a delay most likely
+            self.expects_more = False
+            deliveries = self._look_and_take(database, room)
+        if not deliveries:
+            self.expects_more = False
+            return []
+        if self.expects_more:
+            self._bell.ring(deliveries[-1].queue)  # more than this one may take: wake the next
+        self._prefetched.update(delivery.tag for delivery in deliveries)
+        return deliveries
+
+    def _look_and_take(self, database: Database, room: int) -> list[Delivery]:
         self._promote(database)
         queues = [queue for name in self._names if (queue := self._topology.queues.get(name))]
         many = len(queues) > MOST_MERGED
         chosen = self._next_in_turn(database, queues) if many else queues
-        if not chosen or not (many or self._sure or self._anything(database, queues)):
+        if not chosen or not (many or self.expects_more or self._anything(database, queues)):
             return []
         deliveries = self._take(database, chosen, room)
-        self._sure = (many or len(deliveries) == room) and self._anything(database, queues)
-        if self._sure:
-            self._bell.ring(deliveries[-1].queue)  # more than this one may take: wake the next
-        self._prefetched.update(delivery.tag for delivery in deliveries)
+        if deliveries:
+            self.expects_more = (many or len(deliveries) == room) and self._anything(database, queues)
         return deliveries
 
     def _next_in_turn(self, database: Database, queues: Sequence[StoredQueue]) -> list[StoredQueue]:
@@ -236,7 +247,7 @@ class Claims:
                 queues = [queue for row in mine for (queue,) in connection.execute(GIVE_BACK, row)]
                 self._gave_back(database, connection, queues)
                 self._settle(database, mine)
-            self._sure = True
+            self.expects_more = True
 
     def reject(self, database: Database, deliveries: Sequence[Delivery]) -> None:
         mine = self._mine(deliveries)
@@ -300,7 +311,7 @@ class Claims:
     def _promote(self, database: Database) -> int:
         """What has fallen due becomes ready. Asks the file only now and then while it is busy."""
         moment = now_ms()
-        if moment >= self._look_ms or not self._sure:
+        if moment >= self._look_ms or not self.expects_more:
             self._look_ms = moment + _DUE_LOOK_MS
             self._next_due_ms = database.connection.execute(NEXT_DUE).get
         if self._next_due_ms is None or self._next_due_ms > moment:
@@ -309,7 +320,7 @@ class Claims:
             queues = [queue for (queue,) in connection.execute(PROMOTE, (moment,))]
             self._gave_back(database, connection, queues)
             self._next_due_ms = connection.execute(NEXT_DUE).get
-        self._sure = True
+        self.expects_more = True
         return len(queues)
 
     def settle_clock(self, database: Database) -> int:

@@ -88,8 +88,9 @@ class Doorbell:
             self._listening.append(fd)
             self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
-    def wait(self, timeout_s: float, wake_fds: tuple[int, ...]) -> bool:
-        """Sleep until a bell rings, a descriptor turns readable or the time is up; whether a descriptor did.
+    def wait(self, timeout_s: float, wake_fds: tuple[int, ...]) -> tuple[bool, bool]:
+        """Sleep until a bell rings, a descriptor turns readable or the time is up; whether a bell did, and
+        whether a descriptor.
 
         Only for a consumer that will claim at once: it takes a wake-up from the others."""
         epoll = self._epoll
@@ -100,10 +101,12 @@ class Doorbell:
         if self._deaf:
             timeout_s = min(timeout_s, _DEAF_POLL_S)
         ready = {fd for fd, _ in epoll.poll(max(0.0, timeout_s))}
+        rung = False
         for fd in ready.intersection(self._listening):
             with contextlib.suppress(BlockingIOError):  # a sibling was faster
                 os.read(fd, 65536)
-        return not ready.isdisjoint(wake_fds)
+                rung = True
+        return rung, not ready.isdisjoint(wake_fds)
 
     @staticmethod
     def wait_deaf(timeout_s: float, wake_fds: tuple[int, ...]) -> bool:

@@ -150,7 +150,7 @@ class Child(Turn):
         transport = self.transport
         settler = self._settler
         self.guarded = False
-        if settler.pending and len(settler.pending) < self.batch and self._consuming:
+        if 0 < len(settler.pending) < self.batch and self._consuming and not transport.exhausted:
             deliveries = transport.receive(0)
             if deliveries:
                 self._intake_batch(deliveries)
