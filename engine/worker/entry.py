@@ -10,16 +10,17 @@ import logging
 import os
 from typing import Any
 
-from engine import __version__
+from engine import __version__, coroutines, signals
 from engine.errors import EngineError
 from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
-from engine.worker import logs, processes, redirect
+from engine.worker import boot, logs, processes, redirect
 from engine.worker.assembly import Life
 from engine.worker.boot import become_child
 from engine.worker.failure import failure_text
 from engine.worker.link import GaveUp
 from engine.worker.options import WorkerOptions
+from engine.worker.tasklog import TaskLog
 from engine.worker.template import Birth
 
 log = logging.getLogger("engine.worker")
@@ -39,8 +40,6 @@ def load(app_path: str, options: WorkerOptions) -> Any:
 
 def _set_up_logging(app: Any, options: WorkerOptions) -> None:
     """As Celery: a receiver of ``setup_logging`` does it all; else it is the worker's, or the app's own."""
-    from engine import signals
-
     conf = app.conf
     level = logs.level_number(conf.worker_redirect_stdouts_level, "worker_redirect_stdouts_level")
     about = {
@@ -102,6 +101,17 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
     }
 
 
+def prepare(app: Any) -> None:
+    """Do what all children would do alike, in the template, before the first of them."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("engine"):  # loggers remember whether anybody listens
+            logging.getLogger(name).isEnabledFor(logging.DEBUG)
+    TaskLog()
+    app.topology  # noqa: B018 - made once, as what messages are accepted
+    app.decode  # noqa: B018
+    boot.prepare()
+
+
 def _unsupported(app: Any) -> list[str]:
     """What the app asks for and this worker does not do: said, not ignored."""
     told = []
@@ -136,8 +146,6 @@ def _text(url: Any) -> str:
 
 def announce(app: Any, event: str, options: WorkerOptions) -> None:
     """Send the app's own signal of that name."""
-    from engine import signals
-
     signal = getattr(signals, event)
     if signal:
         signal.send(sender=app, hostname=options.nodename())
@@ -162,8 +170,6 @@ def run_control_child(app: Any, birth: Birth) -> int:
 
 def run_child(app: Any, birth: Birth) -> int:
     """A child's whole life, in the process that was just forked for it; its exit code."""
-    from engine import coroutines, signals
-
     life = Life(app, birth)
     become_child(f"engine-child-{birth.slot}", birth.recorder_fd, lambda: life.ask_to_stop("signal"))
     signals.worker_process_init.send(sender=None)

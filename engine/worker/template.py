@@ -73,6 +73,9 @@ class EntryPoints(Protocol):
     def announce(self, app: Any, event: str, options: WorkerOptions) -> None:
         """Send the app's own signal of that name (worker_init, worker_ready, worker_shutdown)."""
 
+    def prepare(self, app: Any) -> None:
+        """Do what all children would do alike, in the template, before the first of them."""
+
     def run_child(self, app: Any, birth: Birth) -> int:
         """A child's whole life; its exit code."""
 
@@ -116,6 +119,7 @@ class _Template:
             app = entry.load(self._app_path, self._options)
             entry.announce(app, "worker_init", self._options)
             info = entry.describe(app, self._options)
+            entry.prepare(app)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
             self._channel.send({"op": "failed", "text": failure_text(error)})
             return 1
