@@ -31,6 +31,7 @@ KEPT_BYTES = 8 << 20
 _ask_to_drain: Callable[[], None] | None = None
 #: the C library's own settings (mallopt(3)): who makes them has thought about it
 _HEAP_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+_keeps_heap = not any(name in os.environ for name in _HEAP_VARIABLES)
 
 
 def prepare() -> None:
@@ -41,8 +42,6 @@ def prepare() -> None:
         signal.signal(number, _drain)
     with contextlib.suppress(ValueError, OSError, AttributeError):  # standard error may be no file
         faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True, chain=False)
-    if not any(name in os.environ for name in _HEAP_VARIABLES):
-        keep_heap(HEAP_BYTES, KEPT_BYTES)
 
 
 def become_child(name: str, recorder_fd: int, ask_to_drain: Callable[[], None]) -> None:
@@ -54,6 +53,8 @@ def become_child(name: str, recorder_fd: int, ask_to_drain: Callable[[], None]) 
     processes.set_name(name)
     recorder.arm(recorder_fd)
     forks.watch()
+    if _keeps_heap:
+        keep_heap(HEAP_BYTES, KEPT_BYTES)
 
 
 def _drain(_signum: int, _frame: FrameType | None) -> None:

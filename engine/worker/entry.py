@@ -6,12 +6,13 @@ children share the memory of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import Any
 
 from engine import __version__, coroutines, signals
-from engine.errors import EngineError
+from engine.errors import ConfigurationError, EngineError
 from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
 from engine.worker import boot, logs, processes, redirect
@@ -108,7 +109,10 @@ def prepare(app: Any) -> None:
             logging.getLogger(name).isEnabledFor(logging.DEBUG)
     TaskLog()
     app.topology  # noqa: B018 - made once, as what messages are accepted
-    app.decode  # noqa: B018
+    with contextlib.suppress(
+        ConfigurationError
+    ):  # a child may register the serializer first, or will tell it
+        app.decode  # noqa: B018
     boot.prepare()
 
 
