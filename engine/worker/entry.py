@@ -21,7 +21,6 @@ from engine.worker.boot import become_child
 from engine.worker.failure import failure_text
 from engine.worker.link import GaveUp
 from engine.worker.options import WorkerOptions
-from engine.worker.tasklog import TaskLog
 from engine.worker.template import Birth
 
 log = logging.getLogger("engine.worker")
@@ -102,18 +101,18 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
     }
 
 
-def prepare(app: Any) -> None:
-    """Do what all children would do alike, in the template, before the first of them."""
+def prepare(app: Any, options: WorkerOptions) -> Life:
+    """Do what all children would do alike, in the template, before the first of them. The life that each of
+    them gets a copy of."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("engine"):  # loggers remember whether anybody listens
             logging.getLogger(name).isEnabledFor(logging.DEBUG)
-    TaskLog()
     app.topology  # noqa: B018 - made once, as what messages are accepted
-    with contextlib.suppress(
-        ConfigurationError
-    ):  # a child may register the serializer first, or will tell it
+    # a child may register the serializer first, or will tell that it is missing
+    with contextlib.suppress(ConfigurationError):
         app.decode  # noqa: B018
     boot.prepare()
+    return Life(app, options)
 
 
 def _unsupported(app: Any) -> list[str]:
@@ -172,9 +171,9 @@ def run_control_child(app: Any, birth: Birth) -> int:
     return 0
 
 
-def run_child(app: Any, birth: Birth) -> int:
+def run_child(app: Any, life: Life, birth: Birth) -> int:
     """A child's whole life, in the process that was just forked for it; its exit code."""
-    life = Life(app, birth)
+    life.begin(birth)
     become_child(f"engine-child-{birth.slot}", birth.recorder_fd, lambda: life.ask_to_stop("signal"))
     signals.worker_process_init.send(sender=None)
     code = 0
