@@ -20,7 +20,9 @@ Fork safety
 Memory
 ------
 What the template writes to after a fork is copied: the child keeps the old page for itself. So children that
-start together are forked together, and what is done for each of them in between is little.
+start together are forked together, and what is done for each of them in between is little. Each function that
+a child runs costs it some 6 KiB, for the pages on which references to it are counted: so what all children
+would do alike is done here, once (``EntryPoints.prepare``).
 """
 
 from __future__ import annotations
