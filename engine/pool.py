@@ -33,7 +33,7 @@ class LinkPool:
         self.limit = limit or 0  #: 0 keeps none open: each use opens and closes one
         self._wait_s = wait_s
         self._reset()
-        _pools.add(self)
+        _pools.add(weakref.ref(self, _pools.discard))
 
     def _reset(self) -> None:
         self._idle: deque[BrokerLink] = deque()
@@ -115,12 +115,14 @@ class LinkPool:
         return self._count - len(self._idle)
 
 
-_pools: weakref.WeakSet[LinkPool] = weakref.WeakSet()
+#: no WeakSet: a forked process would run its Python, and have copies of that memory
+_pools: set[weakref.ref[LinkPool]] = set()
 
 
 def _empty_after_fork() -> None:
-    for pool in list(_pools):
-        pool._reset()
+    for known in list(_pools):
+        if (pool := known()) is not None:
+            pool._reset()
 
 
 os.register_at_fork(after_in_child=_empty_after_fork)

@@ -108,14 +108,18 @@ cdef class Turn:
     cdef object flusher
     cdef int canary_fd
 
-    def __init__(self, gate, buffer, TaskRecord record not None, Executor executor not None, int canary_fd):
+    def __init__(self, gate, buffer, Executor executor not None):
         self.gate = gate
         self.buffer = buffer
-        self.record = record
         self.executor = executor
-        self.canary_fd = canary_fd
+        self.canary_fd = -1
         self.stop_why = ""
         self.batch = 1
+
+    def take_place(self, TaskRecord record not None, int canary_fd):
+        """In the child, before anything is run. The descriptor tells by its end that a task closed ours."""
+        self.record = record
+        self.canary_fd = canary_fd
 
     def use(self, Sorter sorter not None, Pending settler not None, flusher):
         """The parts that belong to a connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 
 from engine.errors import ConfigurationError
@@ -32,6 +33,7 @@ _SCHEMES = {
 }
 
 
+@lru_cache(maxsize=64)
 def transport_class(url: str) -> type[Transport]:
     """The transport for a URL's scheme. Raises ConfigurationError for one that is not known."""
     scheme = url.partition(":")[0].lower()
@@ -54,4 +56,4 @@ def open_transport(url: str, options: TransportOptions | None = None) -> Transpo
     """Connect to the first broker of a failover list (``url1;url2``) that answers.
 
     Raises the last one's ConnectionFailed when none does."""
-    return open_first(split_failover(url), options)
+    return open_first(split_failover(url), transport_class, options)

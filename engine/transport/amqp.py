@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from engine import forks
 from engine.codec import Delivery, Message, take_without
-from engine.errors import ConnectionFailed, ConnectionLost, TransportClosed
+from engine.errors import ConfigurationError, ConnectionFailed, ConnectionLost, TransportClosed
 from engine.model import ExchangeSpec, QueueSpec, QueueState
 from engine.transport import amqp_keepalive
 from engine.transport import amqp_methods as methods
@@ -34,6 +34,7 @@ from engine.transport.amqp_endpoint import parse_endpoint
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_publish import Publisher
 from engine.transport.base import Capabilities, Transport, TransportOptions
+from engine.transport.url import BrokerURL
 
 #: Parking an early delivery again may wait this long; after that it is held here until it is due.
 PARK_TIMEOUT_S = 5.0
@@ -64,6 +65,8 @@ class AmqpTransport(Transport):
 
     @classmethod
     def preload(cls, url: str, options: TransportOptions) -> None:
+        with contextlib.suppress(ConfigurationError):
+            BrokerURL.parse(url)
         if options.ssl or "amqps" in url or "ssl" in url:
             import encodings.idna  # noqa: F401 - the ssl module takes host names through it
 

@@ -78,7 +78,7 @@ class Transport(ABC):
         #: `receive` gave all there was when it last looked: to look again at once is not worth a round trip
         self.exhausted = False
         self._pid: int | None = None
-        _live.add(self)
+        _live.add(weakref.ref(self, _live.discard))
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -240,12 +240,14 @@ class Transport(ABC):
             )
 
 
-_live: weakref.WeakSet[Transport] = weakref.WeakSet()
+#: no WeakSet: a forked process would run its Python, and have copies of that memory
+_live: set[weakref.ref[Transport]] = set()
 
 
 def _abandon_inherited() -> None:
-    for transport in list(_live):
-        transport.abandon()
+    for known in list(_live):
+        if (transport := known()) is not None:
+            transport.abandon()
 
 
 os.register_at_fork(after_in_child=_abandon_inherited)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.errors import AccessRefused, ConnectionFailed
 from engine.transport.base import Transport, TransportOptions
 
 
-def open_first(urls: Sequence[str], options: TransportOptions | None = None) -> Transport:
+def open_first(
+    urls: Sequence[str],
+    class_of: Callable[[str], type[Transport]],
+    options: TransportOptions | None = None,
+) -> Transport:
     """Connect to the first of ``urls`` that answers; raises the last error when none does.
 
-    A broker that refuses the credentials is not the end: the next may accept them."""
-    from engine.transport import transport_class
-
+    A broker that refuses the credentials is not the end: the next may accept them. ``class_of`` gives a URL's
+    transport."""
     failure = ConnectionFailed("no broker URL was given")
     for url in urls:
-        transport = transport_class(url)(url, options)
+        transport = class_of(url)(url, options)
         try:
             transport.connect()
         except (ConnectionFailed, AccessRefused) as error:

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from engine.codec import Delivery, Message, decode_envelope
-from engine.errors import DecodeError, MissingExtra, TransportClosed, TransportError
+from engine.errors import ConfigurationError, DecodeError, MissingExtra, TransportClosed, TransportError
 from engine.model import ExchangeSpec, QueueSpec, QueueState
 from engine.transport import redis_scripts as scripts
 from engine.transport.base import Capabilities, Transport, TransportOptions
@@ -43,6 +43,7 @@ from engine.transport.redis_recovery import RedisRecovery
 from engine.transport.redis_router import RedisRouter
 from engine.transport.redis_session import RedisSession
 from engine.transport.redis_wire import RedisWire, import_hiredis, pack
+from engine.transport.url import BrokerURL
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -80,7 +81,8 @@ class RedisTransport(Transport):
 
     @classmethod
     def preload(cls, url: str, options: TransportOptions) -> None:
-        with contextlib.suppress(MissingExtra):
+        with contextlib.suppress(MissingExtra, ConfigurationError):
+            BrokerURL.parse(url)
             import_hiredis()
 
     def connect(self) -> None:

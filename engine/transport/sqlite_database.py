@@ -73,7 +73,7 @@ class Database:
         except BaseException:
             self.close()
             raise
-        _live.add(self)
+        _live.add(weakref.ref(self, _live.discard))
 
     def _prepare(self) -> None:
         connection = self.connection
@@ -243,12 +243,14 @@ def _cut_descriptors(path: Path) -> None:
 #: Files that this process can't use any more.
 _broken: set[Path] = set()
 
-_live: weakref.WeakSet[Database] = weakref.WeakSet()
+#: no WeakSet: a forked process would run its Python, and have copies of that memory
+_live: set[weakref.ref[Database]] = set()
 
 
 def _forsake_inherited() -> None:
-    for database in list(_live):
-        database.forsake()
+    for known in list(_live):
+        if (database := known()) is not None:
+            database.forsake()
     _live.clear()
 
 

@@ -1,9 +1,15 @@
-"""Broker and result-store URLs: taken apart, and shown without their passwords."""
+"""Broker and result-store URLs: taken apart, and shown without their passwords.
+
+What was read from a URL is remembered: a worker's template reads the broker's before it forks, and its
+children are spared the parser, and copies of the memory that it touches.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from functools import lru_cache
+from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from engine.errors import ConfigurationError
@@ -25,24 +31,25 @@ class BrokerURL:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     path: str | None = None
-    query: dict[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def parse(cls, url: str) -> BrokerURL:
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def parse(url: str) -> BrokerURL:
         """Raises ConfigurationError for what is not a URL; the message never holds the password."""
         why = _why_no_url(url)
         if why is not None:
             raise ConfigurationError(f"not a broker URL: {mask_url(url)!r} ({why})")
         parts = urlsplit(url)
         path = unquote(parts.path[1:]) if parts.path.startswith("/") else (parts.path or None)
-        return cls(
+        return BrokerURL(
             scheme=parts.scheme.lower(),
             host=unquote(parts.hostname) if parts.hostname else None,
             port=parts.port,
             user=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password is not None else None,
             path=path,
-            query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+            query=MappingProxyType(dict(parse_qsl(parts.query, keep_blank_values=True))),
         )
 
 
@@ -66,13 +73,18 @@ def _why_no_url(url: str) -> str | None:
 def lookup_name(host: str) -> str:
     """A host as `socket.create_connection` is to be given it. As bytes where that is the same: text is taken
     through IDNA, whose tables are a megabyte in every process that connects."""
-    return cast("str", host.encode()) if host.isascii() else host  # typeshed knows of text alone
+    return host.encode() if host.isascii() else host  # type: ignore[return-value] # text is all typeshed knows
 
 
 def split_failover(url: str | list[str] | tuple[str, ...]) -> list[str]:
     """``url1;url2`` or a list, as a list without blanks. Raises ConfigurationError when nothing is left."""
-    parts = url.split(";") if isinstance(url, str) else list(url)
-    urls = [part.strip() for part in parts if part.strip()]
+    return list(_split(url if isinstance(url, str) else tuple(url)))
+
+
+@lru_cache(maxsize=64)
+def _split(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    parts = given.split(";") if isinstance(given, str) else given
+    urls = tuple(part.strip() for part in parts if part.strip())
     if any("@" in part and "://" not in part for part in urls):
         raise ConfigurationError(
             f"not a list of broker URLs: {mask_url(';'.join(urls))!r} (what comes after a ; has no scheme; "

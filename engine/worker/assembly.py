@@ -28,6 +28,7 @@ from engine.worker.job import KnownTask
 from engine.worker.limits import SoftLimit, resolve
 from engine.worker.link import Link
 from engine.worker.logs import clean
+from engine.worker.options import WorkerOptions
 from engine.worker.outcomes import obituary
 from engine.worker.prefetch import MOST, Prefetch
 from engine.worker.quarantine import Tombstone
@@ -43,15 +44,12 @@ _PAUSE_S = 0.2
 
 
 class Life:
-    """One child's life. Made before the process sets itself up, so that its signals find it."""
+    """One child's life. Made once, in the template: each child is spared copies of the memory that making it
+    touches. ``begin`` says whose it is."""
 
-    def __init__(self, app: Any, birth: Birth) -> None:
-        options, conf = birth.options, app.conf
+    def __init__(self, app: Any, options: WorkerOptions) -> None:
+        conf = app.conf
         self._app = app
-        self._birth = birth
-        self._control = birth.control
-        self._control_file = processes.file_of(birth.control.fileno())
-        self._slot = birth.scoreboard.slot(birth.slot)
         self._hostname = options.nodename()
         self._known: dict[str, KnownTask] = {}
         self._hard_s = resolve(options.time_limit, conf.task_time_limit) or None
@@ -60,18 +58,32 @@ class Life:
         self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()
         self.was_ready = False
         max_tasks = options.max_tasks_per_child or conf.worker_max_tasks_per_child
-        self._link = Link(app, options.queues, self._control.fileno(), self._keep_waiting, self._hostname)
+        self._link = Link(app, options.queues, self._keep_waiting, self._hostname)
         self._child = Child(
             self._link,
-            self._slot,
-            birth.generation,
-            _prefetch(options.prefetch, conf, max_tasks, birth.cautious, self._link.body_bytes),
+            _prefetch(options.prefetch, conf, max_tasks, self._link.body_bytes),
             Execution(app, RUNNER, self._soft_limit, self._hostname),
             max_tasks,
             options.max_memory_per_child_kib or conf.worker_max_memory_per_child,
         )
         self._child.on_ready = self._on_ready
         self._child.on_recycle = self._on_recycle
+        self._settler = Settler(
+            lambda messages: app.producer.publish_messages(messages, policy=DEFAULT),
+            self._on_safe,
+            self._child.sign_of_life,
+            self._hostname,
+            bool(conf.result_extended),
+        )
+
+    def begin(self, birth: Birth) -> None:
+        """In the child, before the process sets itself up: its signals ask this life to stop."""
+        self._birth = birth
+        self._control = birth.control
+        self._control_file = processes.file_of(birth.control.fileno())
+        self._link.control_fd = birth.control.fileno()
+        slot = birth.scoreboard.slot(birth.slot)
+        self._child.born(slot, birth.generation, _CAUTIOUS_TASKS if birth.cautious else 0)
 
     def ask_to_stop(self, why: str) -> None:
         """The loop ends between two tasks. Safe in a signal handler."""
@@ -94,16 +106,7 @@ class Life:
             self._link.close()
 
     def _wire(self, transport: Transport, store: ResultStore | None) -> None:
-        child, app = self._child, self._app
-        settler = Settler(
-            transport,
-            store,
-            lambda messages: app.producer.publish_messages(messages, policy=DEFAULT),
-            self._on_safe,
-            child.sign_of_life,
-            self._hostname,
-            bool(app.conf.result_extended),
-        )
+        child, app, settler = self._child, self._app, self._settler
         fate = Fate(
             self._birth.scoreboard,
             self._birth.scoreboard.finished,
@@ -125,9 +128,8 @@ class Life:
             transport.capabilities.delays,
             _success_in(store) if app.conf.worker_deduplicate_successful_tasks else None,
         )
-        self._settler = settler
         flusher = Flusher(child, self._control.fileno())
-        child.wire(transport, settler, intake, fate, flusher, self._read_control)
+        child.wire(transport, store, settler, intake, fate, flusher, self._read_control)
 
     # -- tasks -----------------------------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ def _success_in(store: ResultStore | None) -> Callable[[str], bool] | None:
 
 
 def _prefetch(
-    wanted: int | None, conf: Any, max_tasks: int | None, cautious: bool, body_bytes: Callable[[], int]
+    wanted: int | None, conf: Any, max_tasks: int | None, body_bytes: Callable[[], int]
 ) -> Prefetch:
     """The prefetch as it was asked for; None adapts. Never more than the child may run."""
     fixed = wanted
@@ -233,4 +235,4 @@ def _prefetch(
         fixed = MOST
     if max_tasks is not None and max_tasks < MOST and fixed is None:
         fixed = 1 if max_tasks == 1 else None
-    return Prefetch(fixed, cautious_for=_CAUTIOUS_TASKS if cautious else 0, body_bytes=body_bytes)
+    return Prefetch(fixed, body_bytes=body_bytes)

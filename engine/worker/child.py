@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from engine.codec import Delivery
 from engine.errors import ConnectionLost, TransportClosed
+from engine.results.base import ResultStore
 from engine.transport.base import Transport
 from engine.work import Job, Turn, trim_heap
 from engine.worker import processes, scoreboard
@@ -50,27 +51,21 @@ _MOST_RETURNS = 3
 
 
 class Child(Turn):
-    """The loop and its state. `engine.worker.entry` puts the parts together."""
+    """The loop and its state. `engine.worker.assembly` puts the parts together, in the template."""
 
     def __init__(
         self,
         link: Link,
-        slot: scoreboard.Slot,
-        generation: int,
         prefetch: Prefetch,
         execution: Execution,
         max_tasks: int | None,
         max_memory_kib: int | None,
     ) -> None:
         buffer: deque[Delivery] = deque()
-        canary_fd = processes.canary(link.control_fd)
-        super().__init__(threading.Lock(), buffer, slot.record(), execution, canary_fd)
+        super().__init__(threading.Lock(), buffer, execution)
         self.on_recycle: Callable[[str], None] = lambda why: None
         self.on_ready: Callable[[], None] = lambda: None
         self._link = link
-        self._slot = slot
-        self._generation = generation
-        self._pid = os.getpid()
         self._prefetch = prefetch
         self._hostname = execution.hostname
         self._max_tasks = max_tasks
@@ -86,9 +81,19 @@ class Child(Turn):
         self._log = TaskLog()
         self.logs_all = self._log.enabled
 
+    def born(self, slot: scoreboard.Slot, generation: int, cautious_for: int) -> None:
+        """In its own process; ``cautious_for`` so many tasks it claims one at a time."""
+        self._slot = slot
+        self._generation = generation
+        self._pid = os.getpid()
+        if cautious_for:
+            self._prefetch.be_cautious(cautious_for)
+        self.take_place(slot.record(), processes.canary(self._link.control_fd))
+
     def wire(
         self,
         transport: Transport,
+        store: ResultStore | None,
         settler: Settler,
         intake: Intake,
         fate: Fate,
@@ -98,6 +103,7 @@ class Child(Turn):
         """The parts that belong to a connection, or need the child itself."""
         self._pushes = transport.capabilities.prefetch
         self._settler = settler
+        self._store = store
         self.rewire(transport)
         self._fate = fate
         self._read_control = read_control
@@ -335,7 +341,7 @@ class Child(Turn):
         """Another connection object (failover): the parts that hold the old one are told."""
         self.transport = transport
         self.wants_refresh = transport.refresh_every_s is not None
-        self._settler.use(transport)
+        self._settler.use(transport, self._store)
 
     def _drain(self) -> None:
         self._slot.phase(scoreboard.DRAINING)

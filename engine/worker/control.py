@@ -22,6 +22,12 @@ from typing import Any
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_FDS = 128  #: descriptors that travel with one message; Linux takes 253
 _ANCILLARY_BYTES = socket.CMSG_LEN(MAX_FDS * array.array("i").itemsize)
+#: made once, as plain numbers: the flags of an enum are joined by much Python, which each child would run
+_RECEIVE = int(socket.MSG_CMSG_CLOEXEC)
+_RECEIVE_NOW = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+_SEND_NOW = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_decode = json.JSONDecoder().decode
 
 
 class Channel:
@@ -52,7 +58,7 @@ class Channel:
     def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> bool:
         """Send, or keep for later when the peer is slow. False when the peer is gone. Raises ValueError for a
         message that is too large (a mistake of ours)."""
-        data = json.dumps(message, separators=(",", ":"), default=str).encode()
+        data = _encode(message).encode()
         if len(data) > MAX_MESSAGE_BYTES:
             raise ValueError(f"a control message of {len(data)} bytes; {MAX_MESSAGE_BYTES} are allowed")
         if fds:
@@ -73,7 +79,7 @@ class Channel:
             return False
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self._sock.sendmsg([data], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._sock.sendmsg([data], ancillary, _SEND_NOW)
         except BlockingIOError:
             return False
         except OSError:  # EPIPE, ECONNRESET, EBADF: whatever it is called, nobody listens
@@ -86,23 +92,21 @@ class Channel:
     def receive(self) -> list[dict[str, Any]]:
         """What has come, without waiting; sets ``eof`` when the peer is gone."""
         messages = []
-        while (item := self._next(socket.MSG_DONTWAIT)) is not None:
+        while (item := self._next(_RECEIVE_NOW)) is not None:
             messages.append(item[0])
             _close_all(item[1])
         return messages
 
     def wait(self) -> tuple[dict[str, Any], list[int]] | None:
         """Block for one message and its descriptors; None when the peer is gone."""
-        return self._next(0)
+        return self._next(_RECEIVE)
 
     def _next(self, flags: int) -> tuple[dict[str, Any], list[int]] | None:
         if self._read_all:
             return None
         try:
             # not socket.recv_fds: before Python 3.12 it ignores its flags
-            data, ancillary, _flags, _address = self._sock.recvmsg(
-                MAX_MESSAGE_BYTES, _ANCILLARY_BYTES, flags | socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, _flags, _address = self._sock.recvmsg(MAX_MESSAGE_BYTES, _ANCILLARY_BYTES, flags)
         except BlockingIOError:
             return None
         except ConnectionResetError:  # it went without reading all of ours; told once, before its last words
@@ -113,7 +117,7 @@ class Channel:
         if not data:
             self.eof = self._read_all = True
             return None
-        message: dict[str, Any] = json.loads(data)
+        message: dict[str, Any] = _decode(data.decode())
         return message, _descriptors(ancillary)
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ class ControlLink(Link):
         control_fd: int,
         keep_waiting: Callable[[], bool],
     ) -> None:
-        super().__init__(app, None, control_fd, keep_waiting)
+        super().__init__(app, None, keep_waiting, control_fd=control_fd)
         self._mailbox = mailbox
         self._node = node
         self._oid = oid

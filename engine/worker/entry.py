@@ -6,15 +6,16 @@ children share the memory of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import Any
 
-from engine import __version__
-from engine.errors import EngineError
+from engine import __version__, coroutines, signals
+from engine.errors import ConfigurationError, EngineError
 from engine.settings_unbuilt import asked_in_vain
 from engine.transport import mask_url
-from engine.worker import logs, processes, redirect
+from engine.worker import boot, logs, processes, redirect
 from engine.worker.assembly import Life
 from engine.worker.boot import become_child
 from engine.worker.failure import failure_text
@@ -39,8 +40,6 @@ def load(app_path: str, options: WorkerOptions) -> Any:
 
 def _set_up_logging(app: Any, options: WorkerOptions) -> None:
     """As Celery: a receiver of ``setup_logging`` does it all; else it is the worker's, or the app's own."""
-    from engine import signals
-
     conf = app.conf
     level = logs.level_number(conf.worker_redirect_stdouts_level, "worker_redirect_stdouts_level")
     about = {
@@ -102,6 +101,20 @@ def describe(app: Any, options: WorkerOptions) -> dict[str, Any]:
     }
 
 
+def prepare(app: Any, options: WorkerOptions) -> Life:
+    """Do what all children would do alike, in the template, before the first of them. The life that each of
+    them gets a copy of."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("engine"):  # loggers remember whether anybody listens
+            logging.getLogger(name).isEnabledFor(logging.DEBUG)
+    app.topology  # noqa: B018 - made once, as what messages are accepted
+    # a child may register the serializer first, or will tell that it is missing
+    with contextlib.suppress(ConfigurationError):
+        app.decode  # noqa: B018
+    boot.prepare()
+    return Life(app, options)
+
+
 def _unsupported(app: Any) -> list[str]:
     """What the app asks for and this worker does not do: said, not ignored."""
     told = []
@@ -136,8 +149,6 @@ def _text(url: Any) -> str:
 
 def announce(app: Any, event: str, options: WorkerOptions) -> None:
     """Send the app's own signal of that name."""
-    from engine import signals
-
     signal = getattr(signals, event)
     if signal:
         signal.send(sender=app, hostname=options.nodename())
@@ -160,11 +171,9 @@ def run_control_child(app: Any, birth: Birth) -> int:
     return 0
 
 
-def run_child(app: Any, birth: Birth) -> int:
+def run_child(app: Any, life: Life, birth: Birth) -> int:
     """A child's whole life, in the process that was just forked for it; its exit code."""
-    from engine import coroutines, signals
-
-    life = Life(app, birth)
+    life.begin(birth)
     become_child(f"engine-child-{birth.slot}", birth.recorder_fd, lambda: life.ask_to_stop("signal"))
     signals.worker_process_init.send(sender=None)
     code = 0

@@ -33,6 +33,7 @@ HAND_BACK_AFTER_S = 0.050
 
 _STEP_MS = 10
 _ORPHAN_STEP_MS = 250
+_ALL_SIGNALS = signal.valid_signals()
 
 log = logging.getLogger("engine.worker")
 
@@ -89,7 +90,7 @@ class Flusher:
         """Start the thread, at the first need of it; all signals stay with the main thread. Not as a
         `threading.Thread`: nobody looks at it, and its start takes a quarter MiB less of every child."""
         self._started = True
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
         try:
             _thread.start_new_thread(self._run, ())
         finally:

@@ -48,18 +48,18 @@ class Link:
     Args:
         app: the app; its settings say where the broker is.
         queue_names: the queues to read, or None for the app's own.
-        control_fd: readable when the supervisor has something to say.
         keep_waiting: called after each failed try; False gives up (the child is to stop).
         worker: the worker's ``name@host``, for ``worker_direct``.
+        control_fd: readable when the supervisor has something to say; known once there is a process.
     """
 
     def __init__(
         self,
         app: Any,
         queue_names: tuple[str, ...] | None,
-        control_fd: int,
         keep_waiting: Callable[[], bool],
         worker: str | None = None,
+        control_fd: int = -1,
     ) -> None:
         self._app = app
         self._queue_names = queue_names

@@ -33,7 +33,6 @@ class Prefetch:
 
     Args:
         fixed: switches the adapting off.
-        cautious_for: one message at a time for so many tasks.
         body_bytes: the size of a body that came lately; 0 when none is known.
     """
 
@@ -41,16 +40,20 @@ class Prefetch:
         self,
         fixed: int | None = None,
         *,
-        cautious_for: int = 0,
         body_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._body_bytes = body_bytes
         self._fixed = max(1, fixed) if fixed else None
-        self._cautious_for = cautious_for  # tasks until the crash before us is forgotten
-        self.value = 1 if cautious_for else (self._fixed or _FIRST)
+        self._cautious_for = 0  # tasks until the crash before us is forgotten
+        self.value = self._fixed or _FIRST
         self._mean_s = 0.0
         self._seen = 0
         self._changed_mono_s = 0.0
+
+    def be_cautious(self, tasks: int) -> None:
+        """One message at a time for so many tasks."""
+        self._cautious_for = tasks
+        self.value = 1
 
     def observe(self, tasks: int, busy_s: float, longest_s: float, now: float) -> bool:
         """A batch was settled. True when ``value`` changed: consume anew."""

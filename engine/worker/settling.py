@@ -40,8 +40,6 @@ class Settler(Pending):
     """Outcomes that wait, and the way they end.
 
     Args:
-        transport: where the deliveries came from.
-        store: the result store, or None.
         publish: publishes messages, confirmed, with its own retries; one outcome each.
         on_safe: hears of jobs whose results and follow-ups are safe.
         sign_of_life: called between tries, so that the supervisor sees a child that waits for a store.
@@ -50,25 +48,22 @@ class Settler(Pending):
 
     def __init__(
         self,
-        transport: Transport,
-        store: ResultStore | None,
         publish: Publish,
         on_safe: Callable[[list[Job]], None],
         sign_of_life: Callable[[], None],
         hostname: str,
         extended: bool = False,
     ) -> None:
-        self._store = store
         self._publish = publish
         self._on_safe = on_safe
         self._sign_of_life = sign_of_life
         self._hostname = hostname
         self._extended = extended
-        self.use(transport)
 
-    def use(self, transport: Transport) -> None:
-        """Acknowledge on this connection from now on."""
+    def use(self, transport: Transport, store: ResultStore | None) -> None:
+        """Acknowledge on this connection from now on, and keep results there, if anywhere."""
         self._transport = transport
+        self._store = store
         shared = transport.shared_connection
         self._one_transaction = (
             transport.capabilities.transactional_results

@@ -20,7 +20,9 @@ Fork safety
 Memory
 ------
 What the template writes to after a fork is copied: the child keeps the old page for itself. So children that
-start together are forked together, and what is done for each of them in between is little.
+start together are forked together, and what is done for each of them in between is little. Each function that
+a child runs costs it some 6 KiB, for the pages on which references to it are counted: so what all children
+would do alike is done here, once (``EntryPoints.prepare``).
 """
 
 from __future__ import annotations
@@ -73,7 +75,11 @@ class EntryPoints(Protocol):
     def announce(self, app: Any, event: str, options: WorkerOptions) -> None:
         """Send the app's own signal of that name (worker_init, worker_ready, worker_shutdown)."""
 
-    def run_child(self, app: Any, birth: Birth) -> int:
+    def prepare(self, app: Any, options: WorkerOptions) -> Any:
+        """Do what all children would do alike, in the template, before the first of them; the life that each
+        of them gets a copy of."""
+
+    def run_child(self, app: Any, life: Any, birth: Birth) -> int:
         """A child's whole life; its exit code."""
 
     def run_control_child(self, app: Any, birth: Birth) -> int:
@@ -107,6 +113,7 @@ class _Template:
         self._options = options
         self._scoreboard = scoreboard
         self._channel = channel
+        self._life: Any = None
 
     def run(self, entry_module: str) -> int:
         sockets_before = processes.open_sockets()
@@ -116,6 +123,7 @@ class _Template:
             app = entry.load(self._app_path, self._options)
             entry.announce(app, "worker_init", self._options)
             info = entry.describe(app, self._options)
+            self._life = entry.prepare(app, self._options)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit included
             self._channel.send({"op": "failed", "text": failure_text(error)})
             return 1
@@ -174,8 +182,9 @@ class _Template:
             scoreboard=self._scoreboard,
             options=self._options,
         )
-        run = entry.run_control_child if order["role"] == CONTROL else entry.run_child
-        return run(app, birth)
+        if order["role"] == CONTROL:
+            return entry.run_control_child(app, birth)
+        return entry.run_child(app, self._life, birth)
 
 
 def _import(entry_module: str) -> EntryPoints:

@@ -71,12 +71,14 @@ def test_fixed_is_fixed() -> None:
 
 
 def test_after_a_crash_it_holds_one_for_a_while() -> None:
-    prefetch = Prefetch(cautious_for=100)
+    prefetch = Prefetch()
+    prefetch.be_cautious(100)
     _, now = settle_at(prefetch, 0.00001, 99, 10.0)
     assert prefetch.value == 1
     settle_at(prefetch, 0.00001, 10_000, now + 1)
     assert prefetch.value > 1
-    fixed = Prefetch(9, cautious_for=10)
+    fixed = Prefetch(9)
+    fixed.be_cautious(10)
     assert fixed.value == 1
     settle_at(fixed, 0.001, 10, 10.0)
     assert fixed.value == 9
