@@ -26,7 +26,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.codec import Delivery, Message, decode_envelope
 from engine.errors import DecodeError, MissingExtra, TransportClosed, TransportError
@@ -37,12 +37,14 @@ from engine.transport.redis_address import RedisAddress
 from engine.transport.redis_claims import RedisClaims
 from engine.transport.redis_layout import Layout
 from engine.transport.redis_lease import Lease, NativeLease, TlsLease
-from engine.transport.redis_lease_wire import LeaseWire
 from engine.transport.redis_publish import RedisPublisher
 from engine.transport.redis_recovery import RedisRecovery
 from engine.transport.redis_router import RedisRouter
 from engine.transport.redis_session import RedisSession
 from engine.transport.redis_wire import RedisWire, import_hiredis, pack
+
+if TYPE_CHECKING:
+    from engine.transport.redis_lease_wire import LeaseWire
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -112,6 +114,8 @@ class RedisTransport(Transport):
         )
 
     def _lease_wire(self) -> LeaseWire:
+        from engine.transport.redis_lease_wire import LeaseWire  # with OpenSSL: only where TLS is wanted
+
         options = self.options
         return LeaseWire(
             self._address,

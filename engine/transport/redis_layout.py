@@ -20,7 +20,6 @@ each recovers what the other left. Ours, beside kombu's:
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from typing import Any
 from engine.errors import ConfigurationError
 from engine.model import BindingSpec
 from engine.transport.base import TransportOptions
+from engine.transport.redis_lua import sha1_of
 from engine.transport.routing import topic_matches
 
 #: kombu keeps a binding table this many times its queue's x-expires, and an hour at least.
@@ -162,7 +162,7 @@ class Layout:
 
     def turn_keys(self, queues: Sequence[str]) -> list[str]:
         """Two watchers' slots and the idle, for all that wait for the same queues."""
-        digest = hashlib.sha1("\n".join(sorted(queues)).encode(), usedforsecurity=False).hexdigest()[:16]
+        digest = sha1_of("\n".join(sorted(queues)))[:16]
         watch, idle = (f"{self.global_keyprefix}engine.{name}.{digest}" for name in ("watch", "idle"))
         return [f"{watch}.1", f"{watch}.2", idle]
 
