@@ -55,7 +55,9 @@ LOOK_EVERY_S = 1.0
 class RedisTransport(Transport):
     """One process's way to a Redis database; see the module's docstring."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(name="redis", expiration=False, prefetch=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        name="redis", expiration=False, prefetch=False, recovers_by_itself=True
+    )
 
     def __init__(self, url: str, options: TransportOptions | None = None) -> None:
         super().__init__(url, options)
@@ -269,6 +271,8 @@ class RedisTransport(Transport):
             found = self._take(session, limit, track)
             if found:
                 return found
+            if self._recovery.bury_siblings(session):
+                self._changed = True  # the server does not tell whoever changed it
             remaining_s = deadline_mono_s - time.monotonic()
             if remaining_s <= 0:
                 return []
@@ -276,6 +280,8 @@ class RedisTransport(Transport):
                 track = True  # once more, and now the server remembers that we looked
             elif self._wait(session, remaining_s):
                 return []
+            elif session.tracks and self._in_vain and time.monotonic() >= deadline_mono_s:
+                return []  # the next call begins with the look that is due now
 
     def _take(self, session: RedisSession, limit: int, track: bool) -> list[Delivery]:
         if self._inbox:
@@ -290,6 +296,11 @@ class RedisTransport(Transport):
         if found:
             self.body_bytes = len(found[-1].body)
         return found
+
+    @property
+    def _in_vain(self) -> bool:
+        """Nothing has come while we waited."""
+        return not (self._changed or self._inbox)
 
     def _wait(self, session: RedisSession, remaining_s: float) -> bool:
         """Until there may be something to take; whether a wake descriptor ended it."""
@@ -311,8 +322,9 @@ class RedisTransport(Transport):
     def _look_after(self, session: RedisSession) -> None:
         """What is due now and then: renewing, recovering, keeping expiring queues."""
         self._claims.renew_if_due(session)
-        if self._recovery.is_due(LOOK_EVERY_S):
-            self._recovery.recover(session)
+        self._recovery.bury_siblings(session)  # when the last look found something to run besides
+        if self._recovery.is_due(0.9 * LOOK_EVERY_S):  # who waits a second at a time does so each time
+            self._recovery.recover_later(session)
         if time.monotonic() >= self._use_mono_s:
             self._say_in_use(session)
 

@@ -7,6 +7,7 @@ each recovers what the other left. Ours, beside kombu's:
 ``engine.owners``              zset: owner token → when its lease ends (server clock)
 ``engine.claims.<token>``      hash: delivery tag → the list it was claimed from
 ``engine.host.<host>``         set: the owner tokens of one host, so that a sibling's death is seen at once
+``engine.looked.<host>``       string with a short expiry: one process of a host at a time looks for its dead
 ``engine.delayed.<queue>``     zset: delivery tag → when it is due; to count them, ``unacked_index`` rules
 ``engine.queues``              hash: queue → its arguments and bindings, JSON (an empty list does not exist)
 ``engine.expiring``            zset: queue with x-expires → when it is deleted if nobody consumes it
@@ -143,6 +144,9 @@ class Layout:
 
     def host(self, host: str) -> str:
         return f"{self.global_keyprefix}engine.host.{host}"
+
+    def host_looked(self, host: str) -> str:
+        return f"{self.global_keyprefix}engine.looked.{host}"
 
     @property
     def delayed_prefix(self) -> str:
