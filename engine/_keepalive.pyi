@@ -2,6 +2,11 @@
 
 from typing import final
 
+def receive(fd: int, buffer: bytearray | memoryview) -> int:
+    """Wait for bytes as long as a blocking socket waits (SO_RCVTIMEO, see socket(7); for ever without it),
+    and read them into the buffer. How many; 0 at the end; -1 when none came in that time or a signal came:
+    Python's own functions would wait anew after each. Raises OSError, and what a signal's handler raises."""
+
 @final
 class Keeper:
     """Writes prepared records to a socket while it is armed. One a connection; made after fork.

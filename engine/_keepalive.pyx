@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""A native thread that keeps one socket alive while user code runs.
+"""A native thread that keeps one socket alive while user code runs; and a wait for one socket's bytes.
 
-Rules
+Rules of the thread
 -----
 * The thread never takes the GIL and never runs Python: a C call that holds the GIL cannot stop it.
 * All signals are blocked in it, so handlers stay with the main thread.
@@ -13,6 +13,8 @@ Rules
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -32,6 +34,7 @@ cdef extern from "<sys/socket.h>" nogil:
     enum: MSG_DONTWAIT
     enum: MSG_NOSIGNAL
     ssize_t send(int fd, const void *data, size_t size, int flags)
+    ssize_t recv(int fd, void *data, size_t size, int flags)
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -162,6 +165,24 @@ cdef void *_run(void *argument) noexcept nogil:
         pthread_cond_timedwait(&shared.condition, &shared.mutex, &deadline)
     pthread_mutex_unlock(&shared.mutex)
     return NULL
+
+
+def receive(int fd, buffer):
+    """One recv(2); see ``_keepalive.pyi``."""
+    cdef Py_buffer view
+    cdef ssize_t size
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        with nogil:
+            size = recv(fd, view.buf, <size_t>view.len, 0)
+        if size < 0:
+            if errno == EINTR:
+                PyErr_CheckSignals()
+            elif errno != EAGAIN:
+                PyErr_SetFromErrno(OSError)
+        return size
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef tuple _NOTHING_SENT = (0, b"")

@@ -37,7 +37,6 @@ class Known:
     """What a run needs of a registered task."""
 
     task: Any
-    name_bytes: bytes
     pace: Pace
     careful: bool  # something has to happen before each run
     stores: bool  # whether its results are kept, where the call says nothing
@@ -72,7 +71,7 @@ class TaskRecord:
 
     def __init__(self, mapping: Any, record_at: int, word_at: int) -> None: ...
     def begin(
-        self, task_id: str, name: bytes, started_mono_s: float, deadline_mono_s: float, phase: int
+        self, task_id: str, name: str, started_mono_s: float, deadline_mono_s: float, phase: int
     ) -> int: ...
     def phase(self, phase: int) -> int: ...
 
@@ -114,6 +113,7 @@ class Runner:
         message: TaskMessage,
         call: Callable[..., Any],
         hooks: frozenset[str],
+        stores: bool,
     ) -> Outcome: ...
 
 @disjoint_base

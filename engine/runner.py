@@ -62,7 +62,7 @@ def run_task(app: Any, task: Task[Any, Any], ctx: Context, message: TaskMessage)
     """Run the task once. Raises nothing that user code raised as an error."""
     hooks = overridden(task)
     call = task if "__call__" in hooks else task.run
-    return RUNNER.run(app, context.running_of(task, ctx), message, call, hooks)
+    return RUNNER.run(app, context.running_of(task, ctx), message, call, hooks, not task.ignore_result)
 
 
 def _raised(

@@ -322,6 +322,7 @@ class Task(Generic[P, R]):
 
 
 _HOOKS = ("__call__", "before_start", "on_success", "on_failure", "on_retry", "after_return")
+_NONE: frozenset[str] = frozenset()  # one for all tasks: each that runs looks at it
 
 
 _apply_async = Task.apply_async
@@ -337,7 +338,7 @@ def overridden(task: Task[Any, Any]) -> frozenset[str]:
     found = task._overridden
     if found is None:
         kind = type(task)
-        found = frozenset(hook for hook in _HOOKS if getattr(kind, hook) is not getattr(Task, hook))
+        found = frozenset(hook for hook in _HOOKS if getattr(kind, hook) is not getattr(Task, hook)) or _NONE
         task._overridden = found
     return found
 

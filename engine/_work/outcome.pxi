@@ -36,10 +36,12 @@ cdef class Outcome:
 
 
 cdef class Known:
-    """What a run needs of a registered task."""
+    """What a run needs of a registered task.
+
+    In few places: with thousands of tasks in turn none of them is in the processor's cache, nor are their
+    classes in Python's cache of attributes, so each further place costs a task some 0.1 to 0.5 µs."""
 
     cdef public object task
-    cdef public bytes name_bytes
     cdef public Pace pace
     cdef public bint careful
     cdef public bint stores
@@ -50,7 +52,6 @@ cdef class Known:
 
     def __init__(self, task, Pace pace not None, frozenset hooks not None):
         self.task = task
-        self.name_bytes = task.name.encode("utf-8", "replace")
         self.pace = pace
         self.hooks = hooks
         self.call = task if "__call__" in hooks else task.run

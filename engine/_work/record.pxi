@@ -63,19 +63,17 @@ cdef class TaskRecord:
         PyBuffer_Release(&self.view)
 
     cpdef int begin(
-        self, object task_id, bytes name, double started_mono_s, double deadline_mono_s, int phase
+        self, object task_id, object name, double started_mono_s, double deadline_mono_s, int phase
     ) except -1:
         """A task is about to run: this is what a post-mortem will find."""
         cdef Record record
-        cdef size_t size = min(PyBytes_GET_SIZE(name), NAME_BYTES)
         self.sequence += 1
         record.head = record.tail = self.sequence
         record.phase = phase
         record.started_mono_s = started_mono_s
         record.deadline_mono_s = deadline_mono_s
         fill(record.task_id, ID_BYTES, task_id)
-        memcpy(record.name, PyBytes_AS_STRING(name), size)
-        memset(record.name + size, 0, NAME_BYTES - size)
+        fill(record.name, NAME_BYTES, name)
         memcpy(self.at, &record, sizeof(Record))
         return 0
 

@@ -21,15 +21,17 @@ cdef class Runner:
     with such hooks, `awaited` for coroutines, `follow_up` for calls with callbacks or a chain and `failed`
     when that fails, `raised` for what user code raises."""
 
-    cpdef Outcome run(self, object app, Running running, TaskMessage message, object call, frozenset hooks):
-        """Run ``call``, which is the task or its ``run``, once. Raises nothing that user code raised as an
-        error."""
+    cpdef Outcome run(
+        self, object app, Running running, TaskMessage message, object call, frozenset hooks, bint stores
+    ):
+        """Run ``call``, which is the task or its ``run``, once. ``stores``: whether the task keeps results,
+        where the call says nothing. Raises nothing that user code raised as an error."""
         cdef double started_mono_s = mono_s()
         cdef object token = PyContextVar_Set(_stack, running)
         cdef Outcome outcome
         cdef object request
         try:
-            outcome = self.outcome_of(app, running, message, call, hooks)
+            outcome = self.outcome_of(app, running, message, call, hooks, stores)
             if hooks and "after_return" in hooks:
                 self.after(running, message, outcome)
         finally:
@@ -42,7 +44,7 @@ cdef class Runner:
         return outcome
 
     cdef Outcome outcome_of(
-        self, object app, Running running, TaskMessage message, object call, frozenset hooks
+        self, object app, Running running, TaskMessage message, object call, frozenset hooks, bint stores
     ):
         cdef Outcome outcome
         cdef object result
@@ -72,7 +74,6 @@ cdef class Runner:
         outcome.state = "SUCCESS"
         outcome.result = result
         # the call's word counts before the task's (celery/app/task.py, get_actual_ignore_result)
-        ignored = running.task.ignore_result if message.ignore_result is None else message.ignore_result
-        outcome.store = not ignored
+        outcome.store = stores if message.ignore_result is None else not message.ignore_result
         outcome.publish = following
         return outcome

@@ -47,7 +47,7 @@ cdef class Executor:
         try:
             if soft_s:
                 self.soft.arm(soft_s)
-            outcome = self.runner.run(self.app, running, job.message, known.call, known.hooks)
+            outcome = self.runner.run(self.app, running, job.message, known.call, known.hooks, known.stores)
             if soft_s:
                 self.soft.disarm()
         except BaseException as error:  # a task must not end its child by an exception
@@ -158,7 +158,7 @@ cdef class Turn:
         start = mono_s()
         deadline = start + hard_s if hard_s else 0.0
         self.record.begin(
-            job.message.id, known.name_bytes, start, deadline, RUNNING if job.finish == ACK else RUNNING_ACKED
+            job.message.id, job.message.task, start, deadline, RUNNING if job.finish == ACK else RUNNING_ACKED
         )
         self.task_deadline_mono_s = deadline
         self.task_started_mono_s = start

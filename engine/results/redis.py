@@ -13,7 +13,6 @@ Rules
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -23,6 +22,7 @@ from engine.codec import json_decode, json_encode
 from engine.errors import AccessRefused, ConnectionFailed, ConnectionLost, DecodeError, ResultError
 from engine.results.base import READY_STATES, ResultMeta, ResultStore
 from engine.transport.redis_address import RedisAddress
+from engine.transport.redis_lua import sha1_of
 from engine.transport.redis_wire import RedisWire, pack
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ for i, key in ipairs(KEYS) do
 end
 return stored
 """
-_STORE_SHA = hashlib.sha1(_STORE.encode(), usedforsecurity=False).hexdigest()
+_STORE_SHA = sha1_of(_STORE)
 
 
 class RedisStore(ResultStore):

@@ -2,8 +2,8 @@
 
 Rules
 -----
-* The socket never blocks: whoever waits, waits in ``poll`` and reads whatever comes meanwhile, so that two
-  full buffers cannot hold each other up.
+* Writing never waits: whoever waits, waits in ``poll``, or in the read while nothing is unsent, and reads
+  whatever comes meanwhile, so that two full buffers cannot hold each other up.
 * An exception out of a signal handler in the middle of a send or a read leaves the stream unknown: the next
   use says the connection is lost.
 * The same holds for one in the middle of a question: its answer is still to come.
@@ -29,6 +29,7 @@ from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
+from engine.transport.patience import PATIENCE_S, be_patient, receive
 from engine.transport.url import lookup_name
 
 if TYPE_CHECKING:  # OpenSSL is imported where TLS is wanted: 8 ms and a megabyte
@@ -51,6 +52,7 @@ class AmqpConnection:
         self.protocol = protocol
         self.fd = -1
         self._socket: socket.socket | None = None
+        self._flags = 0  #: of calls that must not wait
         self._tls: TlsLayer | None = None
         self._tls_errors: tuple[type[Exception], ...] = ()
         self._keepalive: Keepalive | None = None
@@ -81,7 +83,7 @@ class AmqpConnection:
                 f"cannot connect to {endpoint}: {error.strerror or error}: is the broker running, and are "
                 "host and port right?"
             ) from error
-        sock.setblocking(False)
+        self._flags = be_patient(sock)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket, self.fd = sock, sock.fileno()
@@ -203,25 +205,28 @@ class AmqpConnection:
         due = self.beat(time.monotonic())
         if self._unsent:
             self._poll.modify(self.fd, select.POLLIN | select.POLLOUT)
+        elif self._flags and timeout_s >= PATIENCE_S and due >= PATIENCE_S:
+            return self.read(waiting=True)
         self._poll.poll(max(0.0, min(timeout_s, due)) * 1000)
         if self._unsent:
             self._poll.modify(self.fd, select.POLLIN)
             self._send_unsent()
         return self.read()
 
-    def read(self) -> bool:
-        """Read what has come without waiting; whether anything had. Raises ConnectionLost."""
+    def read(self, waiting: bool = False) -> bool:
+        """Read what has come, without waiting unless told so; whether anything had. Raises ConnectionLost."""
         sock = self._usable()
         self._torn = True
         try:
-            size = sock.recv_into(self._buffer)
+            size = receive(self.fd, self._buffer) if waiting else sock.recv_into(self._buffer, 0, self._flags)
         except BlockingIOError:
-            self._torn = False
-            self._looked = time.monotonic()
-            return False
+            size = -1
         except OSError as error:
             self._lose(self._broken(error))
         self._looked = time.monotonic()
+        if size < 0:
+            self._torn = False
+            return False
         try:
             self._take(self._buffer[:size])
         except self._tls_errors as error:
@@ -294,7 +299,7 @@ class AmqpConnection:
         while self._unsent:
             self._torn = True
             try:
-                size = sock.send(self._unsent)
+                size = sock.send(self._unsent, self._flags)
             except BlockingIOError:
                 self._torn = False
                 return False
@@ -365,7 +370,7 @@ class AmqpConnection:
                     raise ConnectionFailed(
                         f"{self.endpoint} did not answer the TLS handshake: is it a TLS port?"
                     )
-                size = self._usable().recv_into(self._buffer)
+                size = self._usable().recv_into(self._buffer, 0, self._flags)
                 if not size:
                     raise ConnectionFailed(f"{self.endpoint} closed the connection in the TLS handshake")
                 tls.feed(self._buffer[:size])

@@ -45,6 +45,7 @@ class Capabilities:
     crosses_processes: bool = True
     transactional_results: bool = False  #: a result store in the same file can share the ack's transaction
     prefetch: bool = True  #: deliveries are pushed ahead of demand; else claimed when asked for
+    recovers_by_itself: bool = False  #: `receive` does once a second what `recover` does
 
 
 @dataclass(frozen=True, slots=True)

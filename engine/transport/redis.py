@@ -26,7 +26,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.codec import Delivery, Message, decode_envelope
 from engine.errors import ConfigurationError, DecodeError, MissingExtra, TransportClosed, TransportError
@@ -37,13 +37,15 @@ from engine.transport.redis_address import RedisAddress
 from engine.transport.redis_claims import RedisClaims
 from engine.transport.redis_layout import Layout
 from engine.transport.redis_lease import Lease, NativeLease, TlsLease
-from engine.transport.redis_lease_wire import LeaseWire
 from engine.transport.redis_publish import RedisPublisher
 from engine.transport.redis_recovery import RedisRecovery
 from engine.transport.redis_router import RedisRouter
 from engine.transport.redis_session import RedisSession
 from engine.transport.redis_wire import RedisWire, import_hiredis, pack
 from engine.transport.url import BrokerURL
+
+if TYPE_CHECKING:
+    from engine.transport.redis_lease_wire import LeaseWire
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -54,7 +56,9 @@ LOOK_EVERY_S = 1.0
 class RedisTransport(Transport):
     """One process's way to a Redis database; see the module's docstring."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(name="redis", expiration=False, prefetch=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        name="redis", expiration=False, prefetch=False, recovers_by_itself=True
+    )
 
     def __init__(self, url: str, options: TransportOptions | None = None) -> None:
         super().__init__(url, options)
@@ -114,6 +118,8 @@ class RedisTransport(Transport):
         )
 
     def _lease_wire(self) -> LeaseWire:
+        from engine.transport.redis_lease_wire import LeaseWire  # with OpenSSL: only where TLS is wanted
+
         options = self.options
         return LeaseWire(
             self._address,
@@ -267,6 +273,8 @@ class RedisTransport(Transport):
             found = self._take(session, limit, track)
             if found:
                 return found
+            if self._recovery.bury_siblings(session):
+                self._changed = True  # the server does not tell whoever changed it
             remaining_s = deadline_mono_s - time.monotonic()
             if remaining_s <= 0:
                 return []
@@ -274,6 +282,8 @@ class RedisTransport(Transport):
                 track = True  # once more, and now the server remembers that we looked
             elif self._wait(session, remaining_s):
                 return []
+            elif session.tracks and self._in_vain and time.monotonic() >= deadline_mono_s:
+                return []  # the next call begins with the look that is due now
 
     def _take(self, session: RedisSession, limit: int, track: bool) -> list[Delivery]:
         if self._inbox:
@@ -288,6 +298,11 @@ class RedisTransport(Transport):
         if found:
             self.body_bytes = len(found[-1].body)
         return found
+
+    @property
+    def _in_vain(self) -> bool:
+        """Nothing has come while we waited."""
+        return not (self._changed or self._inbox)
 
     def _wait(self, session: RedisSession, remaining_s: float) -> bool:
         """Until there may be something to take; whether a wake descriptor ended it."""
@@ -309,8 +324,9 @@ class RedisTransport(Transport):
     def _look_after(self, session: RedisSession) -> None:
         """What is due now and then: renewing, recovering, keeping expiring queues."""
         self._claims.renew_if_due(session)
-        if self._recovery.is_due(LOOK_EVERY_S):
-            self._recovery.recover(session)
+        self._recovery.bury_siblings(session)  # when the last look found something to run besides
+        if self._recovery.is_due(0.9 * LOOK_EVERY_S):  # who waits a second at a time does so each time
+            self._recovery.recover_later(session)
         if time.monotonic() >= self._use_mono_s:
             self._say_in_use(session)
 

@@ -8,13 +8,15 @@ of kombu and redis-py are understood (``ssl_cert_reqs``, ``ssl_ca_certs``, ``?vi
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigurationError
 from engine.transport.url import BrokerURL, mask_url
+
+if TYPE_CHECKING:  # OpenSSL is imported where TLS is wanted: 8 ms and a megabyte
+    import ssl
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -22,14 +24,7 @@ DEFAULT_PORT = 6379
 _TLS_SCHEMES = frozenset({"rediss"})
 _UNIX_SCHEMES = frozenset({"redis+socket", "redis+unix", "unix", "socket"})
 _SCHEMES = frozenset({"redis"}) | _TLS_SCHEMES | _UNIX_SCHEMES
-_CERT_REQS = {
-    "required": ssl.CERT_REQUIRED,
-    "optional": ssl.CERT_OPTIONAL,
-    "none": ssl.CERT_NONE,
-    "cert_required": ssl.CERT_REQUIRED,
-    "cert_optional": ssl.CERT_OPTIONAL,
-    "cert_none": ssl.CERT_NONE,
-}
+_CERT_REQS = frozenset({"required", "optional", "none"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +94,14 @@ def _tls_settings(query: Mapping[str, str], options: Mapping[str, Any] | bool | 
 
 
 def _tls_context(settings: Mapping[str, Any], shown: str) -> ssl.SSLContext:
+    import ssl
+
     reqs = settings.get("cert_reqs", ssl.CERT_REQUIRED)
     if isinstance(reqs, str):
-        if reqs.lower() not in _CERT_REQS:
+        word = reqs.lower().removeprefix("cert_")
+        if word not in _CERT_REQS:
             raise ConfigurationError(f"ssl_cert_reqs is {reqs!r}: use required, optional or none")
-        reqs = _CERT_REQS[reqs.lower()]
+        reqs = ssl.VerifyMode[f"CERT_{word.upper()}"]
     check_host = str(settings.get("check_hostname", "true")).lower() not in ("false", "0", "no")
     try:
         context = ssl.create_default_context(

@@ -7,6 +7,7 @@ each recovers what the other left. Ours, beside kombu's:
 ``engine.owners``              zset: owner token → when its lease ends (server clock)
 ``engine.claims.<token>``      hash: delivery tag → the list it was claimed from
 ``engine.host.<host>``         set: the owner tokens of one host, so that a sibling's death is seen at once
+``engine.looked.<host>``       string with a short expiry: one process of a host at a time looks for its dead
 ``engine.delayed.<queue>``     zset: delivery tag → when it is due; to count them, ``unacked_index`` rules
 ``engine.queues``              hash: queue → its arguments and bindings, JSON (an empty list does not exist)
 ``engine.expiring``            zset: queue with x-expires → when it is deleted if nobody consumes it
@@ -20,7 +21,6 @@ each recovers what the other left. Ours, beside kombu's:
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from typing import Any
 from engine.errors import ConfigurationError
 from engine.model import BindingSpec
 from engine.transport.base import TransportOptions
+from engine.transport.redis_lua import sha1_of
 from engine.transport.routing import topic_matches
 
 #: kombu keeps a binding table this many times its queue's x-expires, and an hour at least.
@@ -144,6 +145,9 @@ class Layout:
     def host(self, host: str) -> str:
         return f"{self.global_keyprefix}engine.host.{host}"
 
+    def host_looked(self, host: str) -> str:
+        return f"{self.global_keyprefix}engine.looked.{host}"
+
     @property
     def delayed_prefix(self) -> str:
         return f"{self.global_keyprefix}engine.delayed."
@@ -162,7 +166,7 @@ class Layout:
 
     def turn_keys(self, queues: Sequence[str]) -> list[str]:
         """Two watchers' slots and the idle, for all that wait for the same queues."""
-        digest = hashlib.sha1("\n".join(sorted(queues)).encode(), usedforsecurity=False).hexdigest()[:16]
+        digest = sha1_of("\n".join(sorted(queues)))[:16]
         watch, idle = (f"{self.global_keyprefix}engine.{name}.{digest}" for name in ("watch", "idle"))
         return [f"{watch}.1", f"{watch}.2", idle]
 

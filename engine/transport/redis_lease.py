@@ -22,13 +22,15 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine._keepalive import Keeper
 from engine.errors import ConnectionLost, TransportError
-from engine.transport.redis_lease_wire import LeaseWire
 from engine.transport.redis_scripts import RENEW
 from engine.transport.redis_wire import pack
+
+if TYPE_CHECKING:
+    from engine.transport.redis_lease_wire import LeaseWire
 
 logger = logging.getLogger("engine.transport.redis")
 

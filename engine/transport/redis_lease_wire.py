@@ -75,7 +75,7 @@ class _TlsStream:
                     raise ConnectionError("closed in the TLS handshake")
                 tls.feed(memoryview(records))
 
-    def send(self, data: bytes | memoryview, /) -> int:
+    def send(self, data: bytes | memoryview, _flags: int = 0, /) -> int:
         """All of it: only a login and a script are sent this way."""
         self._plain.settimeout(self._timeout_s)
         try:
@@ -84,7 +84,7 @@ class _TlsStream:
             self._plain.setblocking(False)
         return len(data)
 
-    def recv_into(self, buffer: bytearray, size: int, /) -> int:
+    def recv_into(self, buffer: bytearray, size: int, _flags: int = 0, /) -> int:
         """Raises BlockingIOError when nothing, or no whole record, is there; 0 at the end."""
         records = self._plain.recv(size)
         if not records:

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
+from importlib import import_module
+
+try:  # Python's own; hashlib's comes with OpenSSL: 2 ms of a process's start
+    _sha1 = import_module("_sha1").sha1
+except ImportError:  # a build without it
+    _sha1 = import_module("hashlib").sha1
+
+
+def sha1_of(text: str) -> str:
+    """Its SHA-1 in hexadecimal digits."""
+    digest: str = _sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +25,7 @@ class Script:
     sha: str = field(init=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
-        object.__setattr__(self, "sha", digest)
+        object.__setattr__(self, "sha", sha1_of(self.source))
 
 
 NOW = """

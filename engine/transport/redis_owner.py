@@ -37,22 +37,28 @@ def is_dead(token: str) -> bool:
     if not (pid_text.isdigit() and start_text.isdigit()):
         return False
     pid, start = int(pid_text), int(start_text)
-    try:
+    started = _start_ticks(pid)
+    if started is not None:
+        return started == -1 or (start != 0 and started != start)
+    try:  # /proc may hide the processes of others
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except OSError:
-        return False
-    started = _start_ticks(pid)
-    if started is None:
-        return False
-    return started == -1 or (start != 0 and started != start)
+        pass
+    return False
 
 
 def _start_ticks(pid: int) -> int | None:
     """When it started, in clock ticks since boot; -1 for a zombie; None when /proc does not tell."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-    return -1 if fields[0] in "ZX" else int(fields[19])
+    try:
+        fields = os.read(file, 4096).rpartition(b")")[2].split()
+    except OSError:  # it ended meanwhile
+        return None
+    finally:
+        os.close(file)
+    return -1 if fields[0] in b"ZX" else int(fields[19])

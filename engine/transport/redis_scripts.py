@@ -254,11 +254,13 @@ return release(ARGV[1], KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 """
 )
 
-# KEYS recovered, owners, unacked, unacked_index, expiring, queues. ARGV least pause between two recoveries
-# (ms), visibility timeout (s), most messages at once, prefixes of claims, delayed, binding tables and of
-# everything, kombu's separator, then the priority steps. Answer: [messages put back, ms until the next falls
-# due or -1]. The pause bounds only the look at other owners: finding nothing due costs next to nothing, and
-# finding something is what it is for.
+# KEYS recovered, owners, unacked, unacked_index, expiring, queues, then, where the caller can tell who of its
+# host lives, that host's owners and the key that has one process look at them. ARGV least pause between two
+# recoveries and between two looks at a host (ms, "ms:ms"; "ms:0": look now), visibility timeout (s), most
+# messages at once, prefixes of claims, delayed, binding tables and of everything, kombu's separator, then the
+# priority steps. Answer: [messages put back, ms until the next falls due or -1, owners of the host to look
+# at]. The pause bounds only the look at other owners: finding nothing due costs next to nothing, and finding
+# something is what it is for.
 RECOVER = Script(
     NOW
     + MESSAGE
@@ -317,7 +319,8 @@ local function list_of(queue, message)
   return step > 0 and list .. separator .. step or list
 end
 
-if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
+local pause, pause_of_host = string.match(ARGV[1], '(%d+):(%d+)')
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', pause) then
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 20)) do
     restored = restored + release(token, KEYS[2], KEYS[3], KEYS[4], ARGV[4] .. token)
   end
@@ -352,7 +355,11 @@ end
 local head = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local wait_ms = -1
 if head[2] then wait_ms = math.max(0, math.ceil((tonumber(head[2]) + visibility - now) * 1000)) end
-return {restored, wait_ms}
+local siblings = {}
+if KEYS[8] and (pause_of_host == '0' or redis.call('SET', KEYS[8], '1', 'NX', 'PX', pause_of_host)) then
+  siblings = redis.call('SMEMBERS', KEYS[7])
+end
+return {restored, wait_ms, siblings}
 """
 )
 

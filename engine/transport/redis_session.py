@@ -19,7 +19,7 @@ from engine.transport.redis_wire import RedisWire, pack
 logger = logging.getLogger("engine.transport.redis")
 
 Word = bytes | str | int | float
-OnReply = Callable[[Any], None]
+OnReply = Callable[[Any], object]
 
 #: error replies after which this connection is of no use: another server has to be found, or this one has to
 #: recover (MISCONF: it cannot save; NOREPLICAS: too few follow it; BUSY: an endless script)

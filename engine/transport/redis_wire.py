@@ -18,10 +18,9 @@ import logging
 import math
 import select
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.codec import encode_command
 from engine.errors import (
@@ -32,8 +31,12 @@ from engine.errors import (
     TransportClosed,
     install_hint,
 )
+from engine.transport.patience import PATIENCE_S, be_patient, receive
 from engine.transport.redis_address import RedisAddress
 from engine.transport.url import lookup_name
+
+if TYPE_CHECKING:  # OpenSSL is imported where TLS is wanted: 8 ms and a megabyte
+    import ssl
 
 logger = logging.getLogger("engine.transport.redis")
 
@@ -41,16 +44,15 @@ logger = logging.getLogger("engine.transport.redis")
 #: the allocator keeps at hand is a mapping of its own, made and undone for each reply: 13 µs
 _RECEIVE_BYTES = 64 * 1024
 _AUTH_ERRORS = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _OLDEST = (6, 2)
 Push = Callable[[list[Any]], None]
 
 
 class Stream(Protocol):
-    """What a wire needs of its socket, which never blocks."""
+    """What a wire needs of its socket. None of it blocks, with the flags that the wire gives."""
 
-    def send(self, data: bytes | memoryview, /) -> int: ...
-    def recv_into(self, buffer: bytearray, size: int, /) -> int: ...
+    def send(self, data: bytes | memoryview, flags: int = 0, /) -> int: ...
+    def recv_into(self, buffer: bytearray, size: int, flags: int = 0, /) -> int: ...
     def fileno(self) -> int: ...
     def setblocking(self, flag: bool, /) -> None: ...
     def close(self) -> None: ...
@@ -102,6 +104,8 @@ class RedisWire:
         self._protocol_error: type[Exception] = Exception
         self._push_type: type[list[Any]] = list
         self._encrypted: ssl.SSLSocket | None = None  #: the socket, when bytes may wait in its TLS layer
+        self._would_block: tuple[type[Exception], ...] = (BlockingIOError,)
+        self._flags = 0  #: of a plain socket, which blocks without them
         self._readable: select.poll | None = None
         self._waiter: select.poll | None = None
         self._waited_for: tuple[int, ...] = ()
@@ -153,8 +157,11 @@ class RedisWire:
             plain = socket.create_connection((lookup_name(address.host), address.port), self.connect_timeout)
             self._tune(plain)
         if address.tls is None:
-            plain.setblocking(False)
+            self._flags = be_patient(plain)
             return plain
+        import ssl
+
+        self._would_block = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
         try:
             wrapped = self._wrap(plain, address.tls)
             wrapped.setblocking(False)
@@ -234,8 +241,8 @@ class RedisWire:
         if opened is None:
             raise TransportClosed("this Redis connection is closed: connect first")
         try:
-            sent = opened.send(data)
-        except _WOULD_BLOCK:
+            sent = opened.send(data, self._flags)
+        except self._would_block:
             sent = 0
         except OSError as error:
             raise self._lost(error) from error
@@ -250,8 +257,8 @@ class RedisWire:
             if not writable.poll(_milliseconds(self.reply_timeout)):
                 raise self._lost("it takes no more bytes")
             try:
-                rest = rest[opened.send(rest) :]
-            except _WOULD_BLOCK:
+                rest = rest[opened.send(rest, self._flags) :]
+            except self._would_block:
                 continue
             except OSError as error:
                 raise self._lost(error) from error
@@ -269,20 +276,23 @@ class RedisWire:
 
     def _awaited(self, timeout: float) -> Any:
         deadline_mono_s, left_s = time.monotonic() + timeout, timeout
-        readable = self._readable or self._watch()
         while True:
-            if not self._pending_tls() and not readable.poll(_milliseconds(left_s)):
-                raise self._lost("no answer in time")
-            if self._receive():
+            if self._wait_and_receive(left_s):
                 answer = self._next()
                 if answer is not Ellipsis:
                     return answer
             left_s = deadline_mono_s - time.monotonic()
 
-    def _watch(self) -> select.poll:
-        self._readable = select.poll()
-        self._readable.register(self.fileno(), select.POLLIN)
-        return self._readable
+    def _wait_and_receive(self, left_s: float) -> bool:
+        """Feed what comes in that time; False when nothing has come yet. Raises ConnectionLost."""
+        if self._flags and left_s >= PATIENCE_S:
+            return self._receive_patiently()
+        if self._readable is None:
+            self._readable = select.poll()
+            self._readable.register(self.fileno(), select.POLLIN)
+        if not self._pending_tls() and not self._readable.poll(_milliseconds(left_s)):
+            raise self._lost("no answer in time")
+        return self._receive()
 
     def replies(self, count: int, timeout: float | None = None) -> list[Any]:
         return [self.reply(timeout) for _ in range(count)]
@@ -338,15 +348,29 @@ class RedisWire:
         if opened is None:
             raise TransportClosed("this Redis connection is closed: connect first")
         try:
-            size = opened.recv_into(self._received, _RECEIVE_BYTES)
-        except _WOULD_BLOCK:
+            size = opened.recv_into(self._received, _RECEIVE_BYTES, self._flags)
+        except self._would_block:
             return False
         except OSError as error:
             raise self._lost(error) from error
+        self._feed(size)
+        return True
+
+    def _receive_patiently(self) -> bool:
+        """As `_receive`, but it waits for `PATIENCE_S`. Python's functions would wait anew after a signal."""
+        try:
+            size = receive(self.fileno(), self._received)
+        except OSError as error:
+            raise self._lost(error) from error
+        if size < 0:
+            return False
+        self._feed(size)
+        return True
+
+    def _feed(self, size: int) -> None:
         if not size:
             raise self._lost("closed by the server")
         self._reader.feed(self._received, 0, size)
-        return True
 
     def _lost(self, why: object) -> ConnectionLost:
         self.abandon()

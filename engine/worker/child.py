@@ -190,7 +190,7 @@ class Child(Turn):
         if self._slot.word != self.word:
             self.heed()
         since = now - self._recovered_mono_s
-        if since >= _RECOVER_IDLE_S:
+        if since >= _RECOVER_IDLE_S and self._recovers:
             self._recovered_mono_s = now
             self.transport.recover()
 
@@ -250,7 +250,7 @@ class Child(Turn):
         self._slot.progress(self._pid, self._generation, self.ran, self.failed, now)
         if tasks and self._prefetch.observe(tasks, busy_s, longest_s, now):
             self._consume()
-        if now - self._recovered_mono_s >= _RECOVER_BUSY_S:
+        if now - self._recovered_mono_s >= _RECOVER_BUSY_S and self._recovers:
             self._recovered_mono_s = now
             self.transport.recover()
         return now
@@ -340,6 +340,7 @@ class Child(Turn):
     def rewire(self, transport: Transport) -> None:
         """Another connection object (failover): the parts that hold the old one are told."""
         self.transport = transport
+        self._recovers = not transport.capabilities.recovers_by_itself
         self.wants_refresh = transport.refresh_every_s is not None
         self._settler.use(transport, self._store)
 

@@ -116,6 +116,22 @@ def test_a_killed_process_of_this_host_gives_back_at_once(desk: Desk) -> None:
     watcher.ack([delivery])
 
 
+def test_a_process_that_is_new_looks_for_the_dead_at_once(desk: Desk) -> None:
+    """Whoever else of the host has just looked."""
+    queue = desk.queue()
+    watcher = desk.open(lease=1000.0)
+    put(watcher, queue, "x")
+    with _spawn(desk.url, queue, "time.sleep(60)", lease=1000.0) as process:
+        _claimed(process)
+        wait_until(lambda: watcher.recover() == 0 and bool(desk.raw.keys("engine.looked.*")), "a look")
+        process.kill()
+        process.wait(10)
+        assert desk.open(lease=1000.0).recover() == 1
+    watcher.consume([queue], 1)
+    [delivery] = take(watcher, 1)
+    watcher.ack([delivery])
+
+
 def test_a_lease_that_ends_gives_back(desk: Desk) -> None:
     """Of a process that lives, so that nothing but the lease can tell."""
     queue = desk.queue()

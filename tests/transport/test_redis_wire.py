@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from engine.transport.redis import RedisTransport
 from engine.transport.redis_address import RedisAddress
 from engine.transport.redis_layout import Layout
 from engine.transport.redis_wire import RedisWire, pack
+from tests.test_public_names import modules_after
 from tests.transport.redis_support import bodies, desk_at, put, take
 from tools.brokers import Redis
 from tools.certificates import Certificates
@@ -142,6 +145,20 @@ def test_a_missing_package_is_named(redis_server: Redis, monkeypatch: pytest.Mon
         RedisTransport(redis_server.url).connect()
 
 
+def test_openssl_is_left_alone_without_tls(redis_server: Redis) -> None:
+    code = f"""
+from engine.results.redis import RedisStore
+from engine.transport.redis import RedisTransport
+transport = RedisTransport({redis_server.url!r})
+transport.connect()
+RedisStore({redis_server.url!r}).get("nothing")
+transport.close()
+"""
+    loaded = modules_after(code)
+    assert "hiredis" in loaded
+    assert loaded & {"ssl", "_ssl", "_hashlib"} == set()
+
+
 def test_nobody_there() -> None:
     with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:1"):
         RedisTransport("redis://127.0.0.1:1").connect()
@@ -251,6 +268,23 @@ def test_servers_that_cannot_keep_queues(peer: socket.socket, greeting: dict[str
 def test_a_silent_peer(peer: socket.socket) -> None:
     with pytest.raises(ConnectionFailed, match="no answer in time"):
         _wire(peer).connect()
+
+
+def test_signals_do_not_stretch_a_wait(redis_server: Redis) -> None:
+    wire = RedisWire(RedisAddress.parse(redis_server.url), reply_timeout=1.5)
+    wire.connect()
+    before = signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    redis_server.signal(signal.SIGSTOP)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    began_mono_s = time.monotonic()
+    try:
+        with pytest.raises(ConnectionLost, match="no answer in time"):
+            wire.call("PING")
+        assert 1.5 <= time.monotonic() - began_mono_s < 5
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        redis_server.signal(signal.SIGCONT)
 
 
 def test_a_connection_cut_inside_a_reply(peer: socket.socket) -> None:

@@ -86,7 +86,7 @@ def test_revoke_tells_the_supervisor_in_parts() -> None:
 
 def test_terminate_says_what_runs_here() -> None:
     supervisor = Supervisor()
-    supervisor.board.slot(0).record().begin("runs", b"name", 1.0, 0.0, RUNNING)
+    supervisor.board.slot(0).record().begin("runs", "name", 1.0, 0.0, RUNNING)
     answer = call(supervisor.node, "terminate", {"task_id": ["runs", "waits"], "signal": "KILL", "new": 1})
     assert answer == {"ok": "terminate: runs"}
     assert supervisor.told == [{"op": "revoke", "ids": ["runs", "waits"], "signum": 9}]

@@ -14,7 +14,7 @@ from engine.worker.scoreboard import RUNNING, SLOT_BYTES, Scoreboard
 def test_slot_reads_back_what_was_written() -> None:
     slot = Scoreboard(2).slot(1)
     slot.progress(pid=42, generation=3, done=7, failed=1, stamp_mono_s=5.5)
-    slot.record().begin("the-id", "tasks.sümme".encode(), 10.25, 12.5, RUNNING)
+    slot.record().begin("the-id", "tasks.sümme", 10.25, 12.5, RUNNING)
     view = slot.read()
     assert view is not None
     assert (view.pid, view.generation, view.done, view.failed, view.stamp_mono_s) == (42, 3, 7, 1, 5.5)
@@ -24,7 +24,7 @@ def test_slot_reads_back_what_was_written() -> None:
 
 def test_phase_changes_leave_the_task_record_alone() -> None:
     slot = Scoreboard(1).slot(0)
-    slot.record().begin("id", b"name", 1.0, 0.0, RUNNING)
+    slot.record().begin("id", "name", 1.0, 0.0, RUNNING)
     slot.phase(scoreboard.SETTLING)
     view = slot.read()
     assert view is not None
@@ -34,7 +34,7 @@ def test_phase_changes_leave_the_task_record_alone() -> None:
 def test_slots_do_not_touch_each_other() -> None:
     board = Scoreboard(3)
     for index in range(3):
-        board.slot(index).record().begin("x" * 100, b"n" * 100, float(index), 0.0, RUNNING)
+        board.slot(index).record().begin("x" * 100, "n" * 100, float(index), 0.0, RUNNING)
     board.slot(1).clear()
     views = [board.slot(index).read() for index in range(3)]
     assert [view.started_mono_s for view in views if view is not None] == [0.0, 0.0, 2.0]
@@ -45,7 +45,7 @@ def test_slots_do_not_touch_each_other() -> None:
 def test_a_torn_record_is_not_believed() -> None:
     board = Scoreboard(1)
     slot = board.slot(0)
-    slot.record().begin("id", b"name", 1.0, 0.0, RUNNING)
+    slot.record().begin("id", "name", 1.0, 0.0, RUNNING)
     board._map[SLOT_BYTES - 8 : SLOT_BYTES] = bytes(8)  # the tail of the record has not been written yet
     assert slot.read() is None
 
@@ -55,26 +55,26 @@ def test_commands_go_the_other_way() -> None:
     assert slot.command == scoreboard.GO_ON
     slot.command = scoreboard.QUIT
     slot.progress(1, 1, 1, 1, 1.0)
-    slot.record().begin("id", b"name", 1.0, 0.0, RUNNING)
+    slot.record().begin("id", "name", 1.0, 0.0, RUNNING)
     assert slot.command == scoreboard.QUIT
 
 
 def test_running_elsewhere_sees_siblings_and_not_itself() -> None:
     board = Scoreboard(4)
-    board.slot(2).record().begin("abc-1", b"name", 1.0, 0.0, RUNNING)
+    board.slot(2).record().begin("abc-1", "name", 1.0, 0.0, RUNNING)
     assert board.running_elsewhere(b"abc-1", own_index=0)
     assert not board.running_elsewhere(b"abc-1", own_index=2)
     assert not board.running_elsewhere(b"abc", own_index=0), "a prefix is another id"
     board.slot(2).phase(scoreboard.IDLE)
     assert not board.running_elsewhere(b"abc-1", own_index=0)
-    board.slot(3).record().begin("abc-1", b"name", 1.0, 0.0, RUNNING)
+    board.slot(3).record().begin("abc-1", "name", 1.0, 0.0, RUNNING)
     assert board.running_elsewhere(b"abc-1", own_index=0), "the second one that matches counts too"
 
 
 @pytest.mark.parametrize("size", [48, 60])
 def test_running_elsewhere_with_ids_longer_than_the_record(size: int) -> None:
     board = Scoreboard(2)
-    board.slot(1).record().begin("i" * size, b"name", 1.0, 0.0, RUNNING)
+    board.slot(1).record().begin("i" * size, "name", 1.0, 0.0, RUNNING)
     assert board.running_elsewhere(b"i" * size, own_index=0)
 
 
@@ -88,7 +88,7 @@ def test_a_reader_never_sees_a_mix_of_two_tasks() -> None:
             number, record = 0, slot.record()
             while slot.command != scoreboard.QUIT:
                 number += 1
-                record.begin(f"{number:048d}", b"%040d" % number, float(number), float(number), RUNNING)
+                record.begin(f"{number:048d}", f"{number:040d}", float(number), float(number), RUNNING)
         finally:
             os._exit(0)
     deadline = time.monotonic() + 20
