@@ -39,15 +39,15 @@ def pid_alive(pid: int) -> bool:
         return False
 
 
-def group_stopped(group: int) -> bool:
-    """Whether every thread of a process group stands still (state T, or t when traced; zombies do too)."""
+def threads_in(group: int, states: str) -> bool:
+    """Whether every thread of a process group is in one of these states (proc(5): T stands still, t when
+    traced, Z and X have ended). Those that are gone are in all."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        pid = int(stat.parent.name)
         try:
-            if os.getpgid(pid) != group:
+            if os.getpgid(int(stat.parent.name)) != group:
                 continue
             for thread in stat.parent.glob("task/*/stat"):
-                if thread.read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                if thread.read_text().rpartition(")")[2].split()[0] not in states:
                     return False
         except OSError:
             continue  # the process or the thread has ended meanwhile
@@ -123,10 +123,12 @@ class Server(ABC):
         self.pid = None
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        if self.pid is not None:
+        """SIGKILL, as a crash would. Afterwards none of its connections is open."""
+        pid = self.pid
+        if pid is not None:
             self.signal(signal.SIGKILL)
             self._reap(10.0)
+            wait_until(lambda: threads_in(pid, "ZX"), 10.0, f"{self.name} did not end")
             self.pid = None
 
     def restart(self) -> None:
@@ -146,7 +148,7 @@ class Server(ABC):
         except ProcessLookupError:
             return
         if number == signal.SIGSTOP:
-            wait_until(lambda: group_stopped(pid), 10.0, f"{self.name} did not stop")
+            wait_until(lambda: threads_in(pid, "TtZX"), 10.0, f"{self.name} did not stop")
 
     def _reap(self, timeout_s: float) -> None:
         pid = self.pid
