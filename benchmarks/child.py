@@ -62,15 +62,14 @@ class ReplayedChild:
         self._ends = socket.socketpair()
         self._transport = Replay(lean)
         board, fd = Scoreboard(1), self._ends[0].fileno()
-        link = Link(app, ("celery",), fd, lambda: True)
+        link = Link(app, ("celery",), lambda: True, control_fd=fd)
         link.transport = self._transport
         self._transport.connect()
         known = {NAME: KnownTask(app.tasks[NAME], app.conf, None, None)}
         execution = Execution(app, RUNNER, SoftLimit(), _HOST)
-        self._child = child = Child(link, board.slot(0), 1, Prefetch(3 * BATCH), execution, None, None)
+        self._child = child = Child(link, Prefetch(3 * BATCH), execution, None, None)
+        child.born(board.slot(0), 1, 0)
         settler = Settler(
-            self._transport,
-            None,
             lambda messages: [],
             lambda jobs: board.finished.add(0, finished_keys(jobs)),
             child.sign_of_life,
@@ -88,7 +87,7 @@ class ReplayedChild:
             _HOST,
             can_delay=True,
         )
-        child.wire(self._transport, settler, intake, fate, Flusher(child, fd), self._stop)
+        child.wire(self._transport, None, settler, intake, fate, Flusher(child, fd), self._stop)
 
     def _stop(self) -> None:
         self._child.stop_why = "nothing is left"
