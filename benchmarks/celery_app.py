@@ -10,6 +10,6 @@ app = Celery("bench", set_as_current=False, broker="memory://")
 app.finalize()
 
 
-@app.task(name=NAME)
+@app.task(name=NAME)  # type: ignore[untyped-decorator]
 def add(*numbers: int) -> int:
     return sum(numbers)

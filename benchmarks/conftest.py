@@ -30,9 +30,11 @@ def _server(kind: str) -> Any:
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> RabbitMQ:
-    return _server("rabbitmq")
+    server: RabbitMQ = _server("rabbitmq")
+    return server
 
 
 @pytest.fixture(scope="session")
 def redis() -> Redis:
-    return _server("redis")
+    server: Redis = _server("redis")
+    return server

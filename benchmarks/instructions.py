@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.child import ReplayedChild
 from benchmarks.operations import ARGS, NAME, OPERATIONS, delivered, task_frames
 from engine import Engine
-from engine.codec import FrameDecoder
+from engine.codec import Delivery, FrameDecoder
 from engine.context import Context
 
 WARM_UP = 50  # caches of names, free lists, specialized bytecode
@@ -35,6 +35,7 @@ def all_operations() -> Iterator[tuple[str, Operation]]:
 
     yield "delay(), on the memory broker", lambda: add.delay(*ARGS)
     [delivery] = FrameDecoder().feed(delivered(task_frames(True)))
+    assert isinstance(delivery, Delivery)
     decode = app.decode  # once, as a worker does
 
     def run() -> object:

@@ -13,7 +13,10 @@ import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+Ours = TypeVar("Ours")
+Theirs = TypeVar("Theirs")
 
 ATTEMPTS = 3  #: what is below its floor is measured again: only what stays there fails
 TURNS = 15
@@ -29,8 +32,8 @@ class Ratio:
     ours_us: float
     theirs_us: float
     floor: float
-    aim_us: float | None = None  #: the project's aims on an idle machine of today; told, not held
-    aim_times: float | None = None
+    #: microseconds and times: the project's aims on an idle machine of today; told, not held
+    aims: tuple[float, float] | None = None
 
     @property
     def times(self) -> float:
@@ -43,8 +46,8 @@ class Ratio:
     def __str__(self) -> str:
         line = f"{self.what:<44} {self.ours_us:8.2f} µs  {self.theirs_us:8.2f} {self.reference:<9}"
         line += f" {self.times:7.2f} times, floor {self.floor:g}"
-        if self.aim_us is not None:
-            line += f" (aim: {self.aim_us} µs, {self.aim_times:g} times)"
+        if self.aims is not None:
+            line += " (aim: {:g} µs, {:g} times)".format(*self.aims)
         return line
 
 
@@ -79,16 +82,23 @@ def faster(
     floor: float,
     *,
     per: int = 1,
-    **aims: float,
+    aims: tuple[float, float] | None = None,
 ) -> None:
     """Ours, which handles ``per`` messages a call as theirs does, is ``floor`` times as fast."""
     benchmark(ours)  # for pytest-benchmark's own table; with --benchmark-disable it only calls it
     for _ in range(ATTEMPTS):
         ours_us, theirs_us = in_turn(ours, theirs)
-        ratio = Ratio(what, reference, ours_us / per, theirs_us / per, floor, **aims)
+        ratio = Ratio(what, reference, ours_us / per, theirs_us / per, floor, aims)
         if ratio.holds:
             break
     hold(ratio)
+
+
+def pairs(both: tuple[Ours, Theirs], counts: tuple[int, int]) -> Iterator[tuple[Ours | Theirs, int]]:
+    """Each client with its count."""
+    ours, theirs = both
+    yield ours, counts[0]
+    yield theirs, counts[1]
 
 
 class Clients:

@@ -34,7 +34,7 @@ def test_task_to_frames(benchmark: Any, lean: bool, floor: float) -> None:
         "celery",
         theirs,
         floor,
-        **({"aim_us": 1.6, "aim_times": 40} if lean else {}),
+        aims=(1.6, 40) if lean else None,
     )
 
 
@@ -52,5 +52,5 @@ def test_frames_to_task(benchmark: Any, lean: bool, floor: float) -> None:
         "celery",
         lambda: codec.read(frames),
         floor,
-        **({"aim_us": 2.5, "aim_times": 20} if lean else {}),
+        aims=(2.5, 20) if lean else None,
     )

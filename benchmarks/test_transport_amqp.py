@@ -15,7 +15,7 @@ from typing import Any
 import amqp
 import pytest
 
-from benchmarks.ratio import Clients
+from benchmarks.ratio import Clients, pairs
 from engine.codec import Message
 from engine.model import QueueSpec
 from engine.transport.amqp import AmqpTransport
@@ -118,8 +118,11 @@ class PyAmqp:
         self.confirming.close()
 
 
+Both = tuple[Ours, PyAmqp]
+
+
 @pytest.fixture(scope="module")
-def both(rabbitmq: RabbitMQ) -> Iterator[tuple[Ours, PyAmqp]]:
+def both(rabbitmq: RabbitMQ) -> Iterator[Both]:
     queue = f"bench-{uuid.uuid4().hex[:8]}"
     ours = Ours(rabbitmq.url, queue)
     theirs = PyAmqp(rabbitmq.port, queue)
@@ -141,13 +144,11 @@ def _until_ready(ours: Ours, count: int) -> None:
     [(False, (COUNT, 1000), 31, 14), (True, (2000, 300), 24, 4)],
     ids=["unconfirmed", "confirmed"],
 )
-def test_publish(
-    both: tuple[Ours, PyAmqp], confirm: bool, counts: tuple[int, int], floor: float, wall_floor: float
-) -> None:
+def test_publish(both: Both, confirm: bool, counts: tuple[int, int], floor: float, wall_floor: float) -> None:
     what = f"RabbitMQ: publish, {'confirmed' if confirm else 'unconfirmed'}"
     clients = Clients(what, "engine", "py-amqp", floor, wall_floor)
     for _ in clients.rounds(ROUNDS):
-        for client, count in zip(both, counts, strict=True):
+        for client, count in pairs(both, counts):
             with clients.measured(client.name, count):
                 client.publish(count, confirm)
             _until_ready(both[0], count)
@@ -155,11 +156,11 @@ def test_publish(
 
 
 @pytest.mark.timeout(300)
-def test_drain(both: tuple[Ours, PyAmqp]) -> None:
+def test_drain(both: Both) -> None:
     """Receiving and acknowledging, headers decoded on both sides."""
     clients = Clients("RabbitMQ: drain", "engine", "py-amqp", 7.5, 0.7)
     for _ in clients.rounds(ROUNDS):
-        for client, count in zip(both, (COUNT, 1000), strict=True):
+        for client, count in pairs(both, (COUNT, 1000)):
             both[0].publish(count, False)
             _until_ready(both[0], count)
             with clients.measured(client.name, count):

@@ -14,7 +14,7 @@ from typing import Any
 import kombu
 import pytest
 
-from benchmarks.ratio import Clients
+from benchmarks.ratio import Clients, pairs
 from engine.codec import Message
 from engine.model import QueueSpec
 from engine.transport.redis import RedisTransport
@@ -103,8 +103,11 @@ class Kombu:
         self.connection.close()
 
 
+Both = tuple[Ours, Kombu]
+
+
 @pytest.fixture(scope="module")
-def both(redis: Redis) -> Iterator[tuple[Ours, Kombu]]:
+def both(redis: Redis) -> Iterator[Both]:
     queue = f"bench-{uuid.uuid4().hex[:8]}"
     ours, theirs = Ours(redis.url, queue), Kombu(redis.url, queue)
     yield ours, theirs
@@ -113,21 +116,21 @@ def both(redis: Redis) -> Iterator[tuple[Ours, Kombu]]:
 
 
 @pytest.mark.timeout(300)
-def test_publish(both: tuple[Ours, Kombu]) -> None:
+def test_publish(both: Both) -> None:
     clients = Clients("Redis: publish", "engine", "kombu", 33, 8)
     for _ in clients.rounds(ROUNDS):
-        for client, count in zip(both, COUNTS, strict=True):
+        for client, count in pairs(both, COUNTS):
             with clients.measured(client.name, count):
                 client.publish(count)
             assert both[0].transport.purge(both[0].queue) == count
 
 
 @pytest.mark.timeout(300)
-def test_drain(both: tuple[Ours, Kombu]) -> None:
+def test_drain(both: Both) -> None:
     """Receiving and acknowledging, headers decoded on both sides."""
     clients = Clients("Redis: drain", "engine", "kombu", 100, 10)
     for _ in clients.rounds(ROUNDS):
-        for client, count in zip(both, COUNTS, strict=True):
+        for client, count in pairs(both, COUNTS):
             both[0].publish(count)
             with clients.measured(client.name, count):
                 client.drain(count)

@@ -199,7 +199,7 @@ def report_arrivals(url: str) -> str:
     own = SqliteTransport(url)
     own.connect()
     own.consume([QUEUE], 1)
-    arrivals = []
+    arrivals: list[str] = []
     while True:
         for delivery in own.receive(60):
             received_mono_s = time.monotonic()
