@@ -44,6 +44,7 @@ _MOST_PENDING = 128
 _RECOVER_IDLE_S = 1.0
 _RECOVER_BUSY_S = 3.0
 _MEMORY_EVERY_S = 0.05
+_SMALL_BODY = 64 * 1024
 #: a delivery of a counting broker that pushes (quorum queues) and that was given back so often already is
 #: kept: each return counts towards the queue's delivery limit
 _MOST_RETURNS = 3
@@ -247,6 +248,8 @@ class Child(Turn):
         if now - self._recovered_mono_s >= _RECOVER_BUSY_S:
             self._recovered_mono_s = now
             self.transport.recover()
+            if self.transport.body_bytes < _SMALL_BODY:  # what the heap keeps may be of large ones before
+                trim_heap()
         return now
 
     def _weigh(self, now: float) -> None:
