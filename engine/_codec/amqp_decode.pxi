@@ -11,6 +11,7 @@ cdef enum:
     EXPECT_BODY = 2
 
     FIRST_BODY_ALLOCATION = 65536  # bytes; then doubled
+    FRAME_ROOM = 131072  # bytes; a frame that has begun gets so much at once
     LARGE_FRAME = 4096  # bytes; of a body, when it is cut off, it is not kept but appended
 
 cdef Heartbeat HEARTBEAT = Heartbeat()
@@ -37,9 +38,10 @@ cdef class Content:
     def __dealloc__(self):
         Py_XDECREF(self.body)
 
-    cdef int append(self, const uint8_t* source, size_t count) except -1:
-        """More of the body; the caller has checked that it is not more than was announced."""
-        cdef uint64_t wanted = self.received + count
+    cdef int append(self, const uint8_t* source, size_t count, size_t more) except -1:
+        """More of the body, and room for what is to come in the same frame, though not for more than a few
+        bytes that are only claimed. The caller has checked that all is no more than was announced."""
+        cdef uint64_t wanted = self.received + count + min(more, <size_t>FRAME_ROOM)
         if self.body == NULL:
             self.capacity = min(self.size, max(wanted, <uint64_t>FIRST_BODY_ALLOCATION))
             body = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.capacity)
@@ -49,7 +51,7 @@ cdef class Content:
             self.capacity = min(self.size, max(wanted, self.capacity * 2))
             _PyBytes_Resize(&self.body, <Py_ssize_t>self.capacity)
         memcpy(PyBytes_AS_STRING(<object>self.body) + self.received, source, count)
-        self.received = wanted
+        self.received += count
         return 0
 
     cdef bytes take_body(self):
@@ -177,7 +179,7 @@ cdef class FrameDecoder:
         cdef Content content = self.content
         cdef size_t count = min(self.running - 1, <size_t>(end - at))
         if count:
-            content.append(at, count)
+            content.append(at, count, self.running - 1 - count)
             self.running -= count
             at += count
         if self.running == 1 and at < end:
@@ -381,7 +383,7 @@ cdef class FrameDecoder:
         if count == content.size:  # all in one frame, as most are
             return self.finish(content, PyBytes_FromStringAndSize(<const char*>cursor.at, count), items)
         if count:
-            content.append(cursor.at, count)
+            content.append(cursor.at, count, 0)
         if content.received == content.size:
             return self.finish(content, content.take_body(), items)
         return 0
