@@ -184,10 +184,8 @@ class Child(Turn):
         self._slot.progress(self._pid, self._generation, self.ran, self.failed, now)
         if self._slot.word != self.word:
             self.heed()
-        since = now - self._recovered_mono_s
-        if since >= _RECOVER_IDLE_S:
-            self._recovered_mono_s = now
-            self.transport.recover()
+        if now - self._recovered_mono_s >= _RECOVER_IDLE_S:
+            self._keep_house(now)
 
     def heed(self) -> None:
         """The supervisor has said something: there are revoked tasks, or this child is to end."""
@@ -246,11 +244,15 @@ class Child(Turn):
         if tasks and self._prefetch.observe(tasks, busy_s, longest_s, now):
             self._consume()
         if now - self._recovered_mono_s >= _RECOVER_BUSY_S:
-            self._recovered_mono_s = now
-            self.transport.recover()
-            if self.transport.body_bytes < _SMALL_BODY:  # what the heap keeps may be of large ones before
-                trim_heap()
+            self._keep_house(now)
         return now
+
+    def _keep_house(self, now: float) -> None:
+        """Every second or few."""
+        self._recovered_mono_s = now
+        self.transport.recover()
+        if self.transport.body_bytes < _SMALL_BODY:  # what the heap keeps may be of large ones before
+            trim_heap()
 
     def _weigh(self, now: float) -> None:
         if now - self._weighed_mono_s < _MEMORY_EVERY_S:
