@@ -14,12 +14,12 @@ from cpython.dict cimport PyDict_CheckExact, PyDict_GetItemWithError, PyDict_Nex
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
-from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.mem cimport PyMem_Free, PyMem_RawFree, PyMem_RawMalloc, PyMem_Realloc
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact, PyUnicode_GET_LENGTH
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from collections.abc import Mapping as _Mapping
 
@@ -34,9 +34,11 @@ cdef extern from "<string.h>" nogil:
 
 include "_codec/buffer.pxi"
 include "_codec/values.pxi"
+include "_codec/json_long.pxi"
 include "_codec/json.pxi"
 include "_codec/task_message.pxi"
 include "_codec/task_decode.pxi"
+include "_codec/base64.pxi"
 include "_codec/redis_envelope.pxi"
 include "_codec/redis_read.pxi"
 include "_codec/redis_plain.pxi"

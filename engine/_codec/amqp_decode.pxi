@@ -1,5 +1,6 @@
-# Frames coming in. Whole frames are read where they lie in the caller's chunk; only a frame that is cut off
-# by its end is kept. Method, header and body frames of one content are joined channel by channel.
+# Frames coming in. Whole frames are read where they lie in the caller's chunk; a frame that is cut off by its
+# end is kept, or if it is one of a large body, joins that body as it comes. Method, header and body frames of
+# one content are joined channel by channel.
 #
 # A frame's size is checked before a byte of it is kept, a body's before a byte of it is allocated; and a body
 # grows as it comes, so that a size that is only claimed costs nothing.
@@ -10,6 +11,8 @@ cdef enum:
     EXPECT_BODY = 2
 
     FIRST_BODY_ALLOCATION = 65536  # bytes; then doubled
+    FRAME_ROOM = 131072  # bytes; a frame that has begun gets so much at once
+    LARGE_FRAME = 4096  # bytes; of a body, when it is cut off, it is not kept but appended
 
 cdef Heartbeat HEARTBEAT = Heartbeat()
 
@@ -35,9 +38,10 @@ cdef class Content:
     def __dealloc__(self):
         Py_XDECREF(self.body)
 
-    cdef int append(self, const uint8_t* source, size_t count) except -1:
-        """More of the body; the caller has checked that it is not more than was announced."""
-        cdef uint64_t wanted = self.received + count
+    cdef int append(self, const uint8_t* source, size_t count, size_t more) except -1:
+        """More of the body, and room for what is to come in the same frame, though not for more than a few
+        bytes that are only claimed. The caller has checked that all is no more than was announced."""
+        cdef uint64_t wanted = self.received + count + min(more, <size_t>FRAME_ROOM)
         if self.body == NULL:
             self.capacity = min(self.size, max(wanted, <uint64_t>FIRST_BODY_ALLOCATION))
             body = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self.capacity)
@@ -47,7 +51,7 @@ cdef class Content:
             self.capacity = min(self.size, max(wanted, self.capacity * 2))
             _PyBytes_Resize(&self.body, <Py_ssize_t>self.capacity)
         memcpy(PyBytes_AS_STRING(<object>self.body) + self.received, source, count)
-        self.received = wanted
+        self.received += count
         return 0
 
     cdef bytes take_body(self):
@@ -68,6 +72,10 @@ cdef object unknown_frame(const uint8_t* at):
     )
 
 
+cdef object wrong_end(uint8_t byte):
+    return MalformedFrame(f"a frame ends with {byte:#04x} instead of 0xce")
+
+
 @cython.final
 cdef class FrameDecoder:
     """Incremental decoder of one connection's inbound bytes; any chunking gives the same items."""
@@ -79,6 +87,7 @@ cdef class FrameDecoder:
     cdef size_t kept_used
     cdef size_t kept_size
     cdef size_t kept_total  # its whole size, 0 until its prefix is complete
+    cdef size_t running  # of the body frame that joins `content` as it comes: bytes to come, end octet too
     cdef Content content  # of the channel that spoke last
     cdef dict contents  # of all channels
     cdef dict queues  # consumer tag -> queue
@@ -137,7 +146,9 @@ cdef class FrameDecoder:
     cdef int consume(self, const uint8_t* at, size_t count, list items) except -1:
         cdef const uint8_t* end = at + count
         cdef size_t total
-        if self.kept_used:
+        if self.running:
+            at = self.run_on(at, end, items)
+        elif self.kept_used:
             at = self.complete(at, end)
             if self.kept_total == 0 or self.kept_used < self.kept_total:
                 return 0
@@ -146,12 +157,39 @@ cdef class FrameDecoder:
         while end - at >= FRAME_PREFIX:
             total = self.frame_size(at)
             if <size_t>(end - at) < total:
+                if at[0] == FRAME_BODY and total >= LARGE_FRAME:
+                    self.begin_running(get_u16(at + 1), total - FRAME_OVERHEAD)
+                    at = self.run_on(at + FRAME_PREFIX, end, items)
                 break
             self.read_frame(at, total, items)
             at += total
         if at < end:
             at = self.complete(at, end)
         return 0
+
+    cdef int begin_running(self, uint16_t channel, size_t count) except -1:
+        """A body frame of so many bytes has begun."""
+        self.select(channel)
+        self.check_body(count)
+        self.running = count + 1
+        return 0
+
+    cdef const uint8_t* run_on(self, const uint8_t* at, const uint8_t* end, list items) except NULL:
+        """More of it; where the next frame begins."""
+        cdef Content content = self.content
+        cdef size_t count = min(self.running - 1, <size_t>(end - at))
+        if count:
+            content.append(at, count, self.running - 1 - count)
+            self.running -= count
+            at += count
+        if self.running == 1 and at < end:
+            if at[0] != FRAME_END:
+                raise wrong_end(at[0])
+            at += 1
+            self.running = 0
+            if content.received == content.size:
+                self.finish(content, content.take_body(), items)
+        return at
 
     cdef const uint8_t* complete(self, const uint8_t* at, const uint8_t* end) except NULL:
         """Keep bytes up to the end of the frame they belong to; where the next one begins."""
@@ -198,7 +236,7 @@ cdef class FrameDecoder:
         cdef uint16_t channel = get_u16(at + 1)
         cdef Cursor cursor
         if at[total - 1] != FRAME_END:
-            raise MalformedFrame(f"a frame ends with {at[total - 1]:#04x} instead of 0xce")
+            raise wrong_end(at[total - 1])
         cursor.at = at + FRAME_PREFIX
         cursor.end = at + total - 1
         if at[0] == FRAME_HEARTBEAT:
@@ -329,17 +367,23 @@ cdef class FrameDecoder:
         error.delivery_tag = tag
         return error
 
-    cdef int read_content_body(self, Cursor* cursor, list items) except -1:
+    cdef inline int check_body(self, size_t count) except -1:
+        """Whether so much more of a body may come now."""
         cdef Content content = self.content
-        cdef size_t count = cursor_left(cursor)
         if content.expects != EXPECT_BODY:
             raise MalformedFrame(f"channel {content.channel}: a body came without its header")
         if count > content.size - content.received:
             raise MalformedFrame(f"channel {content.channel}: a body exceeds its {content.size} bytes")
+        return 0
+
+    cdef int read_content_body(self, Cursor* cursor, list items) except -1:
+        cdef Content content = self.content
+        cdef size_t count = cursor_left(cursor)
+        self.check_body(count)
         if count == content.size:  # all in one frame, as most are
             return self.finish(content, PyBytes_FromStringAndSize(<const char*>cursor.at, count), items)
         if count:
-            content.append(cursor.at, count)
+            content.append(cursor.at, count, 0)
         if content.received == content.size:
             return self.finish(content, content.take_body(), items)
         return 0

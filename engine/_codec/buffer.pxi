@@ -15,6 +15,23 @@ cdef extern from "Python.h":
 
 cdef enum:
     INLINE_SIZE = 1024
+    LARGE_BLOCK = 128 * 1024
+    MOST_WARM = 16 * 1024 * 1024
+
+cdef size_t kept_warm = LARGE_BLOCK  # up to which size that has been seen to
+
+
+cdef inline void keep_warm(size_t size) noexcept:
+    """Let what is freed of such blocks stay with the process for the next ones. glibc's heap takes blocks up
+    to the size of the largest that it has unmapped, and keeps twice that (mallopt(3), M_MMAP_THRESHOLD); so
+    it is shown one, which nobody ever touches. Else each block is mapped anew, or cut off the heap's end and
+    got again, and its page faults cost more than all that is done with its bytes."""
+    global kept_warm
+    cdef size_t shown
+    if size > kept_warm:
+        shown = min(size * 4, <size_t>MOST_WARM)
+        kept_warm = shown // 4 if shown < MOST_WARM else <size_t>PY_SSIZE_T_MAX
+        PyMem_RawFree(PyMem_RawMalloc(shown))
 
 
 @cython.internal
@@ -48,6 +65,7 @@ cdef class WriteBuffer:
         if more > <size_t>PY_SSIZE_T_MAX // 2 - self.used:
             raise MemoryError
         self.data = self.inline_storage  # so that nothing points into an object that could not grow
+        keep_warm(size)
         if self.outgrown == NULL:
             first = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
             Py_INCREF(first)

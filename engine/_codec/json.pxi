@@ -90,8 +90,13 @@ cdef int _is_plain(object value, int depth) except -1:
     """1 when orjson writes it as kombu would mean it, 0 when kombu must. It runs no Python code, so that the
     containers it walks cannot change under it. What orjson refuses by itself (integers above 64 bits, lone
     surrogates) is not looked for here."""
+    global _saw_long
     cdef double number
-    if PyUnicode_CheckExact(value) or PyLong_CheckExact(value):
+    if PyUnicode_CheckExact(value):
+        if PyUnicode_GET_LENGTH(value) >= LONG_TO_WRITE:
+            _saw_long = True
+        return 1
+    if PyLong_CheckExact(value):
         return 1
     if value is None or value is True or value is False:
         return 1
@@ -121,7 +126,8 @@ cdef bytes _kombu_encode(object value):
         raise _too_deep_to_write() from None
     except Exception as exc:
         raise EncodeError(f"the value cannot be written as JSON: {_reason(exc)}") from exc
-    if _scan(<const uint8_t*> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)) < 0:
+    cdef Py_ssize_t in_long = 0
+    if _scan(<const uint8_t*> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), &in_long) < 0:
         raise _too_deep_to_write()  # nobody here would read it back
     return text
 
@@ -131,8 +137,15 @@ cpdef bytes json_encode(object value):
 
     Raises EncodeError for what the dialect has no form for, and for nesting deeper than 512 levels.
     """
+    global _saw_long
+    cdef bytes text
+    _saw_long = False
     if _is_plain(value, 0):
         try:
+            if _saw_long:
+                text = _long_text(value)
+                if text is not None:
+                    return text
             return _orjson_dumps(value)
         except TypeError:  # an integer above 64 bits or a lone surrogate: kombu writes both
             pass
@@ -177,9 +190,10 @@ cdef const uint8_t* _string_end(const uint8_t* at, const uint8_t* end, bint* pla
     return end
 
 
-cdef int _scan(const uint8_t* at, Py_ssize_t size) noexcept nogil:
+cdef int _scan(const uint8_t* at, Py_ssize_t size, Py_ssize_t* in_long) noexcept nogil:
     """One pass over the text: 1 when orjson reads it as kombu does (or refuses it), 0 when kombu must, -1
-    when it is nested too deep. Malformed text may give any answer but never reads beyond its end."""
+    when it is nested too deep. Malformed text may give any answer but never reads beyond its end. To
+    ``in_long`` the bytes in long strings are added."""
     cdef const uint8_t* end = at + size
     cdef const uint8_t* start
     cdef int depth = 0
@@ -193,7 +207,10 @@ cdef int _scan(const uint8_t* at, Py_ssize_t size) noexcept nogil:
         if kind == QUOTE:
             if end - at >= 9 and at[0] == c'_' and memcmp(at, b'__type__"', 9) == 0:
                 plain = False
+            start = at
             at = _string_end(at, end, &plain)
+            if at - start >= LONG_STRING:
+                in_long[0] += at - start
         elif kind == OPEN:
             depth += 1
             if depth > MAX_JSON_DEPTH:
@@ -220,10 +237,16 @@ cdef object _kombu_decode(object data):
 
 cdef object _decode_json(object data, const uint8_t* text, Py_ssize_t size):
     """`data` is bytes or str; `text` its UTF-8."""
-    cdef int verdict = _scan(text, size)
+    cdef Py_ssize_t in_long = 0
+    cdef int verdict = _scan(text, size, &in_long)
+    cdef object value
     if verdict < 0:
         raise DecodeError(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
     if verdict:
+        if in_long and size - in_long <= REST_OF_LONG:
+            value = _read_long(text, size)
+            if value is not _NOT_PLAIN:
+                return value
         try:
             return _orjson_loads(data)
         except ValueError:  # NaN, a lone surrogate or plain garbage: kombu knows
@@ -254,6 +277,7 @@ cpdef object json_decode(object data):
 
 cdef object _decode_json_surrogates(str data):
     cdef bytes text = data.encode("utf-8", "surrogatepass")
-    if _scan(<const uint8_t*> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)) < 0:
+    cdef Py_ssize_t in_long = 0
+    if _scan(<const uint8_t*> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), &in_long) < 0:
         raise DecodeError(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
     return _kombu_decode(data)

@@ -28,10 +28,20 @@ cdef char* _put_size(char* at, char mark, Py_ssize_t size) noexcept:
     return at + 2
 
 
+cdef Py_ssize_t _size_width(Py_ssize_t size) noexcept:
+    """What `_put_size` takes."""
+    cdef Py_ssize_t width = 4
+    while size >= 10:
+        size //= 10
+        width += 1
+    return width
+
+
 cpdef bytes encode_command(object words):
     """One command: bytes as they are, anything else as its text."""
     cdef list parts = []
-    cdef Py_ssize_t room = 24
+    cdef Py_ssize_t room = 0
+    cdef Py_ssize_t size
     cdef object word
     cdef bytes part
     cdef bytes made
@@ -39,7 +49,10 @@ cpdef bytes encode_command(object words):
     for word in words:
         part = <bytes> word if PyBytes_CheckExact(word) else _resp_text(word)
         parts.append(part)
-        room += PyBytes_GET_SIZE(part) + 26
+        size = PyBytes_GET_SIZE(part)
+        room += _size_width(size) + size + 2
+    room += _size_width(len(parts))
+    keep_warm(room)
     made = PyBytes_FromStringAndSize(NULL, room)
     at = _put_size(PyBytes_AS_STRING(made), c'*', len(parts))
     for part in parts:
@@ -49,7 +62,7 @@ cpdef bytes encode_command(object words):
         at[0] = c'\r'
         at[1] = c'\n'
         at += 2
-    return made[:at - PyBytes_AS_STRING(made)]
+    return made
 
 
 cpdef bytes encode_push(bytes head, Message message, str delivery_tag):
@@ -68,7 +81,7 @@ cpdef bytes encode_push(bytes head, Message message, str delivery_tag):
     memcpy(begin, size, count)
     begin -= head_size
     memcpy(begin, PyBytes_AS_STRING(head), head_size)
-    return writer.taken(begin)
+    return writer.taken(gap - count - head_size)
 
 
 cdef bint _is_text_of(object text, bytes data):

@@ -7,7 +7,6 @@
 # Written by hand into bytes of the largest size it can have, then cut to what was used: escapes take at most
 # six bytes for one, base64 four for three. redis_read.pxi reads it.
 
-cdef const char* _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 cdef const char* _HEX = b"0123456789abcdef"
 
 
@@ -22,6 +21,7 @@ cdef class _EnvelopeWriter:
     cdef char* end
 
     cdef int reserve(self, Py_ssize_t room) except -1:
+        keep_warm(room)
         self.target = PyBytes_FromStringAndSize(NULL, room)
         self.at = PyBytes_AS_STRING(self.target)
         self.end = self.at + room
@@ -110,29 +110,9 @@ cdef class _EnvelopeWriter:
         return 1
 
     cdef int base64(self, const uint8_t* data, Py_ssize_t size) except -1:
-        cdef char* at = self.at
-        cdef uint32_t group
-        if self.end - at < 4 * ((size + 2) // 3):
+        if self.end - self.at < 4 * ((size + 2) // 3):
             raise EncodeError("the envelope grew while it was written")
-        while size >= 3:
-            group = (<uint32_t> data[0] << 16) | (<uint32_t> data[1] << 8) | data[2]
-            at[0] = _BASE64[group >> 18]
-            at[1] = _BASE64[(group >> 12) & 63]
-            at[2] = _BASE64[(group >> 6) & 63]
-            at[3] = _BASE64[group & 63]
-            at += 4
-            data += 3
-            size -= 3
-        if size:
-            group = <uint32_t> data[0] << 16
-            if size == 2:
-                group |= <uint32_t> data[1] << 8
-            at[0] = _BASE64[group >> 18]
-            at[1] = _BASE64[(group >> 12) & 63]
-            at[2] = _BASE64[(group >> 6) & 63] if size == 2 else c'='
-            at[3] = c'='
-            at += 4
-        self.at = at
+        self.at = _put_base64(self.at, data, size)
         return 0
 
     cdef int property(self, bytes key, object value) except -1:
@@ -157,8 +137,21 @@ cdef class _EnvelopeWriter:
             self.literal(b"%d" % number)
         return self.raw(b",", 1)
 
-    cdef bytes taken(self, const char* begin):
-        return begin[:self.at - begin]
+    cdef bytes taken(self, Py_ssize_t start):
+        """What was written from there on; the writer is of no use after that."""
+        cdef char* begin = PyBytes_AS_STRING(self.target) + start
+        cdef Py_ssize_t size = self.at - begin
+        cdef PyObject* whole
+        if size < LARGE_BLOCK:
+            return begin[:size]
+        memmove(PyBytes_AS_STRING(self.target), begin, size)  # cheaper than pages that nobody has used yet
+        whole = <PyObject*> self.target
+        Py_INCREF(self.target)
+        self.target = None
+        _PyBytes_Resize(&whole, size)
+        taken = <object> whole
+        Py_XDECREF(whole)
+        return taken
 
 
 cdef inline bint _is_ascii(const uint8_t* text, size_t size) noexcept:
@@ -280,4 +273,4 @@ cpdef bytes encode_envelope(Message message, str delivery_tag):
     """
     cdef _EnvelopeWriter writer = _EnvelopeWriter.__new__(_EnvelopeWriter)
     _write_envelope(writer, message, delivery_tag, 0)
-    return writer.taken(PyBytes_AS_STRING(writer.target))
+    return writer.taken(0)

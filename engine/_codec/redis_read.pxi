@@ -1,48 +1,6 @@
 # The envelope of redis_envelope.pxi read: any of them through `json_decode`, every type checked; those that
 # are plain, as nearly all are, by redis_plain.pxi.
 
-cdef uint8_t[256] _sextet  # a base64 character's value; 255: not one
-memset(_sextet, 255, 256)
-for _digit in range(64):
-    _sextet[<uint8_t> _BASE64[_digit]] = _digit
-
-
-cdef bytes _decoded_base64(const uint8_t* text, Py_ssize_t size):
-    """Strict RFC 4648 section 4, padding included."""
-    cdef Py_ssize_t padding = 0
-    cdef Py_ssize_t index
-    cdef uint8_t a, b, c, d
-    cdef uint8_t* at
-    cdef bytes data
-    if size % 4:
-        raise DecodeError("envelope: the body is not base64 (its length is no multiple of four)")
-    while padding < 2 and padding < size and text[size - 1 - padding] == c'=':
-        padding += 1
-    data = PyBytes_FromStringAndSize(NULL, size // 4 * 3 - padding)
-    at = <uint8_t*> PyBytes_AS_STRING(data)
-    for index in range(0, size - 4 if padding else size, 4):
-        a = _sextet[text[index]]
-        b = _sextet[text[index + 1]]
-        c = _sextet[text[index + 2]]
-        d = _sextet[text[index + 3]]
-        if (a | b | c | d) & 0xC0:
-            raise DecodeError("envelope: the body is not base64")
-        at[0] = <uint8_t> (a << 2 | b >> 4)
-        at[1] = <uint8_t> (b << 4 | c >> 2)
-        at[2] = <uint8_t> (c << 6 | d)
-        at += 3
-    if padding:
-        a = _sextet[text[size - 4]]
-        b = _sextet[text[size - 3]]
-        c = 0 if padding == 2 else _sextet[text[size - 2]]
-        if (a | b | c) & 0xC0:
-            raise DecodeError("envelope: the body is not base64")
-        at[0] = <uint8_t> (a << 2 | b >> 4)
-        if padding == 1:
-            at[1] = <uint8_t> (b << 4 | c >> 2)
-    return data
-
-
 cdef object _envelope_wrong(str name, object value, str wanted):
     return DecodeError(f"envelope: {name} is a {type(value).__name__}, not {wanted}")
 

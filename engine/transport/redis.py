@@ -51,6 +51,9 @@ logger = logging.getLogger("engine.transport.redis")
 
 #: a waiting transport looks by itself this often; invalidations make it look at once
 LOOK_EVERY_S = 1.0
+#: of bodies in one claim, as far as the size of one tells that of the others: the server copies each a few
+#: times, and serves nobody else meanwhile
+_LOT_BYTES = 2 * 2**20
 
 
 class RedisTransport(Transport):
@@ -290,7 +293,7 @@ class RedisTransport(Transport):
             count = min(limit or len(self._inbox), len(self._inbox))
             return [self._inbox.popleft() for _ in range(count)]
         self._changed = False
-        room = self._claims.room(self._prefetch, limit)
+        room = min(self._claims.room(self._prefetch, limit), max(1, _LOT_BYTES // max(1, self.body_bytes)))
         if not self._queues or room <= 0:
             return []
         found = self._claims.claim(session, room, track)

@@ -23,10 +23,11 @@ from engine import forks
 from engine.work import keep_heap
 from engine.worker import processes, recorder, signals
 
-#: bodies up to here come from the heap, and so much of it is kept for the next ones: a task with 100 KB of
-#: arguments then costs a child a quarter less. Larger ones are mapped, and given back, each by itself
-HEAP_BYTES = 1 << 20
-KEPT_BYTES = 8 << 20
+#: bodies up to here come from the heap, and so much of it is kept for the next ones until the child rests: a
+#: page that is new to the process costs more than all that is done with the bytes in it. Larger ones are
+#: mapped, and given back, each by itself
+HEAP_BYTES = 32 << 20  # the most the C library allows
+KEPT_BYTES = 48 << 20
 #: what SIGTERM, SIGINT and SIGQUIT do: in the template nothing
 _ask_to_drain: Callable[[], None] | None = None
 #: the C library's own settings (mallopt(3)): who makes them has thought about it

@@ -45,6 +45,7 @@ _MOST_PENDING = 128
 _RECOVER_IDLE_S = 1.0
 _RECOVER_BUSY_S = 3.0
 _MEMORY_EVERY_S = 0.05
+_SMALL_BODY = 64 * 1024
 #: a delivery of a counting broker that pushes (quorum queues) and that was given back so often already is
 #: kept: each return counts towards the queue's delivery limit
 _MOST_RETURNS = 3
@@ -189,10 +190,8 @@ class Child(Turn):
         self._slot.progress(self._pid, self._generation, self.ran, self.failed, now)
         if self._slot.word != self.word:
             self.heed()
-        since = now - self._recovered_mono_s
-        if since >= _RECOVER_IDLE_S and self._recovers:
-            self._recovered_mono_s = now
-            self.transport.recover()
+        if now - self._recovered_mono_s >= _RECOVER_IDLE_S:
+            self._keep_house(now)
 
     def heed(self) -> None:
         """The supervisor has said something: there are revoked tasks, or this child is to end."""
@@ -250,10 +249,17 @@ class Child(Turn):
         self._slot.progress(self._pid, self._generation, self.ran, self.failed, now)
         if tasks and self._prefetch.observe(tasks, busy_s, longest_s, now):
             self._consume()
-        if now - self._recovered_mono_s >= _RECOVER_BUSY_S and self._recovers:
-            self._recovered_mono_s = now
-            self.transport.recover()
+        if now - self._recovered_mono_s >= _RECOVER_BUSY_S:
+            self._keep_house(now)
         return now
+
+    def _keep_house(self, now: float) -> None:
+        """Every second or few."""
+        self._recovered_mono_s = now
+        if self._recovers:
+            self.transport.recover()
+        if self.transport.body_bytes < _SMALL_BODY:  # what the heap keeps may be of large ones before
+            trim_heap()
 
     def _weigh(self, now: float) -> None:
         if now - self._weighed_mono_s < _MEMORY_EVERY_S:

@@ -19,9 +19,11 @@ LONG_S = 0.050
 #: (this process lost its CPU for a while) must not count for long, or a loaded machine gets slower still
 SHORT_S = 0.002
 MOST = 500
-#: of bodies, as far as the size of some tells that of the others; but two messages may always be held, so
-#: that the next one is on its way
-MOST_BYTES = 32 * 2**20
+#: of bodies, as far as the size of some tells that of the others: more do not come faster, and are out of the
+#: processor's cache by the time they are run
+MOST_BYTES = 8 * 2**20
+#: but a few large ones may be held within this, so that the next is here or on its way; two may always be
+FEW, MOST_BYTES_OF_FEW = 4, 32 * 2**20
 _FIRST = 4
 _GROWTH = 8
 _EASE = 0.2
@@ -75,7 +77,8 @@ class Prefetch:
         return self._adapt(now)
 
     def _adapt(self, now: float) -> bool:
-        most = max(2, min(MOST, MOST_BYTES // max(self._body_bytes(), 1)))
+        size = max(self._body_bytes(), 1)
+        most = max(2, min(FEW, MOST_BYTES_OF_FEW // size), min(MOST, MOST_BYTES // size))
         wanted = most if self._mean_s <= 0 else max(1, min(most, int(TARGET_S / self._mean_s)))
         value = self.value
         if (wanted >= 2 * value or wanted == MOST > value) and now - self._changed_mono_s >= _SETTLE_S:

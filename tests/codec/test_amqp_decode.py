@@ -137,6 +137,25 @@ def test_channels_interleave() -> None:
     assert [item[-1].body for item in items] == [b"", PLAIN.body, b"a" * 10_000, b"b" * 20_000]
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 4095, 5000, 8199, 8200, 20_000, 300_000])
+def test_large_frames_of_two_channels_and_heartbeats_are_cut_anywhere(chunk: int) -> None:
+    bodies = [bytes(range(256)) * size for size in (20, 31, 32, 100)]
+    streams = [
+        [
+            frame(*parts)
+            for tag, body in enumerate(bodies)
+            for parts in split_frames(deliver(Message(body), tag=tag, channel=channel, frame_max=8192))
+        ]
+        for channel in (1, 2)
+    ]
+    mixed = b"".join(first + second + HEARTBEAT_FRAME for first, second in zip(*streams, strict=True))
+    items = read([mixed[start : start + chunk] for start in range(0, len(mixed), chunk)])
+    assert [item[-1].body for item in items if item != Heartbeat()] == [
+        body for body in bodies for _ in range(2)
+    ]
+    assert items.count(Heartbeat()) == len(streams[0])
+
+
 def test_an_empty_chunk_and_buffers_of_any_kind() -> None:
     decoder = FrameDecoder()
     assert decoder.feed(b"") == []

@@ -64,6 +64,7 @@ def header(size: int, properties: bytes = b"\0\0", *, class_id: int = 60, channe
 
 DELIVER = method(60, 60, b"\x01c" + struct.pack(">QB", 9, 0) + b"\0\x01q")
 RETURN = method(60, 50, struct.pack(">H", 312) + b"\0\0\0")
+LARGE = b"x" * 5000  #: of a body: when it is cut off, it is not kept but appended
 
 
 @fixtures
@@ -159,11 +160,17 @@ def test_a_garbage_table_gives_a_typed_error_or_a_value(data: bytes) -> None:
         (DELIVER + header(5, channel=2), "channel 2: a content header came without its method"),
         (DELIVER + header(5) + frame(3, 2, b"12345"), "channel 2: a body came without its header"),
         (RETURN + header(0, b"\x80\0"), "1 bytes should follow"),
+        (frame(3, 1, LARGE), "a body came without its header"),
+        (DELIVER + frame(3, 1, LARGE), "a body came without its header"),
+        (DELIVER + header(4999) + frame(3, 1, LARGE), "a body exceeds its 4999 bytes"),
+        (DELIVER + header(9999) + frame(3, 1, LARGE) * 2, "a body exceeds its 9999 bytes"),
+        (DELIVER + header(5000) + frame(3, 2, LARGE), "channel 2: a body came without its header"),
+        (DELIVER + header(5000) + frame(3, 1, LARGE)[:-1] + b"\xcd", "ends with 0xcd instead of 0xce"),
     ],
-    ids=repr,
+    ids=lambda value: repr(value[:100]),
 )
 def test_what_breaks_the_protocol_is_named(data: bytes, why: str) -> None:
-    for chunk in (len(data), 1):
+    for chunk in (len(data), len(data) - 1 or 1, 1):
         decoder = FrameDecoder()
         with pytest.raises(MalformedFrame, match=why):
             list(map(decoder.feed, (data[start : start + chunk] for start in range(0, len(data), chunk))))

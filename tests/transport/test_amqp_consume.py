@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,26 @@ def test_settling_on_a_channel_that_was_closed_unseen(transport: AmqpTransport, 
     assert again.redelivered
     transport.ack([again])
     assert transport.connected
+
+
+def test_a_connection_lost_in_the_middle_of_a_body_brings_it_again(
+    transport: AmqpTransport, unique: str
+) -> None:
+    body = "0123456789" * 500_000
+    transport.publish([text(body, unique)])
+    transport.consume([unique], 1)
+    connection = transport._consuming().connection
+    decoder = connection.protocol.decoder
+    assert connection.run_until(lambda: decoder.buffered > 100_000, time.monotonic() + 10.0)
+    assert decoder.buffered < len(body)
+    assert connection._socket is not None
+    connection._socket.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionLost):
+        _receive_until_lost(transport)
+    transport.reconnect()
+    [again] = take(transport, 1)
+    assert (again.body, again.redelivered) == (body.encode(), True)
+    transport.ack([again])
 
 
 def test_a_lost_connection_is_told_and_reconnect_goes_on(
