@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-_WIDTH_WITHOUT_TERMINAL = 200
+_WIDEST = 10_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -61,6 +61,7 @@ def print_table(
     """A table on stdout; the first ``left`` columns are text, the others figures."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
@@ -69,8 +70,9 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_WITHOUT_TERMINAL
+    # a figure that is cut off is of no use: a table too wide for the terminal is wrapped by it
+    needed = Measurement.get(console, console.options.update_width(_WIDEST), table).maximum
+    console.width = max(console.width, needed)
     console.print(table)
 
 

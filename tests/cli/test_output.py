@@ -43,3 +43,11 @@ def test_age_is_readable(seconds: float | None, shown: str) -> None:
 def test_count_of_what_is_not_told_is_a_dash() -> None:
     assert count(None) == "–"
     assert count(12345) == "12,345"
+
+
+def test_a_wide_table_is_never_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"{'long' * 10}{number}" for number in range(20)]
+    print_table(cells, [cells])
+    shown = capsys.readouterr().out
+    assert [shown.count(cell) for cell in cells[2:]] == [2] * 18
+    assert "…" not in shown
