@@ -265,9 +265,12 @@ class Child(Turn):
         if now - self._weighed_mono_s < _MEMORY_EVERY_S:
             return
         self._weighed_mono_s = now
-        used = processes.rss_kib()
-        if self._max_memory_kib is not None and used > self._max_memory_kib:
-            self._recycle(f"it uses {used} KiB of memory, more than {self._max_memory_kib}")
+        used, most = processes.rss_kib(), self._max_memory_kib
+        if most is not None and used > most:
+            trim_heap()  # what is kept free for the next large bodies is no reason to end
+            used = processes.rss_kib()
+        if most is not None and used > most:
+            self._recycle(f"it uses {used} KiB of memory, more than {most}")
 
     def _recycle(self, why: str) -> None:
         if not self.stop_why:
