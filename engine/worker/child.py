@@ -79,6 +79,7 @@ class Child(Turn):
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
         self._rested_after = -1  #: tasks that had run when this child last had nothing to do
+        self._trimmed_after = 0  #: the same when its heap was last looked at while it had
         self._log = TaskLog()
         self.logs_all = self._log.enabled
 
@@ -258,7 +259,9 @@ class Child(Turn):
         self._recovered_mono_s = now
         if self._recovers:
             self.transport.recover()
-        if self.transport.body_bytes < _SMALL_BODY:  # what the heap keeps may be of large ones before
+        # what the heap keeps may be of large ones before; at rest nothing comes to it
+        if self.ran != self._trimmed_after and self.transport.body_bytes < _SMALL_BODY:
+            self._trimmed_after = self.ran
             trim_heap()
 
     def _weigh(self, now: float) -> None:
