@@ -4,8 +4,8 @@ Such a socket blocks. A read gives up after `PATIENCE_S`, so that whoever waits 
 else that is done with it says by a flag that it must not wait. `receive` is the read: Python's own functions
 would wait anew after each signal, for as long as signals come.
 
-gevent and eventlet put their own sockets in the place of Python's, whose descriptors never block so that others
-may run: there nobody waits in the read.
+gevent and eventlet put their own sockets in the place of Python's, whose descriptors never block so that
+others may run: there nobody waits in the read.
 """
 
 from __future__ import annotations
