@@ -44,15 +44,14 @@ def standstill(run: Run, deed: str, messages: int) -> Iterator[Worker]:
             time.sleep(_SETTLE_S)
             yield worker
         except BaseException:
-            # for reading too, so that opening it waits for nobody
-            after.callback(os.close, os.open(folder / GO, os.O_RDWR))
+            after.enter_context(let_go(run))
             raise
 
 
 @contextmanager
 def let_go(run: Run) -> Iterator[None]:
     """Every process that is held goes on, at once; tasks that would hold one later on end at once."""
-    gate = os.open(Path(run.plan.folder) / GO, os.O_WRONLY)
+    gate = os.open(Path(run.plan.folder) / GO, os.O_RDWR)  # for reading too: opening it waits for nobody
     try:
         yield
     finally:
