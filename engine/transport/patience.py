@@ -15,9 +15,9 @@ import os
 import socket
 import struct
 
-from engine._keepalive import receive
+from engine._keepalive import ReceiveError, receive
 
-__all__ = ["PATIENCE_S", "be_patient", "receive"]
+__all__ = ["PATIENCE_S", "ReceiveError", "be_patient", "receive"]
 
 #: A read waits so long at most.
 PATIENCE_S = 1.0

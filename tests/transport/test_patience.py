@@ -12,7 +12,7 @@ from types import FrameType
 
 import pytest
 
-from engine.transport.patience import PATIENCE_S, be_patient, receive
+from engine.transport.patience import PATIENCE_S, ReceiveError, be_patient, receive
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_end_and_errors(ends: tuple[socket.socket, socket.socket]) -> None:
     assert receive(ours.fileno(), bytearray(8)) == 0
     number = ours.fileno()
     ours.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(ReceiveError, match="Bad file descriptor"):
         receive(number, bytearray(8))
     with pytest.raises(BufferError):
         receive(number, b"not writable")  # type: ignore[arg-type]
