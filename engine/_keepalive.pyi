@@ -2,10 +2,15 @@
 
 from typing import final
 
+class ReceiveError(OSError):
+    """What the system says of a read. A class of its own: the handler of a signal that comes meanwhile may
+    raise an OSError too, as TimeoutError, and that is for whoever set it."""
+
 def receive(fd: int, buffer: bytearray | memoryview) -> int:
     """Wait for bytes as long as a blocking socket waits (SO_RCVTIMEO, see socket(7); for ever without it),
     and read them into the buffer. How many; 0 at the end; -1 when none came in that time or a signal came:
-    Python's own functions would wait anew after each. Raises OSError, and what a signal's handler raises."""
+    Python's own functions would wait anew after each. Raises ReceiveError, and what a signal's handler
+    raises."""
 
 @final
 class Keeper:

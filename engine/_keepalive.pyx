@@ -167,6 +167,10 @@ cdef void *_run(void *argument) noexcept nogil:
     return NULL
 
 
+class ReceiveError(OSError):
+    """See ``_keepalive.pyi``."""
+
+
 def receive(int fd, buffer):
     """One recv(2); see ``_keepalive.pyi``."""
     cdef Py_buffer view
@@ -179,7 +183,7 @@ def receive(int fd, buffer):
             if errno == EINTR:
                 PyErr_CheckSignals()
             elif errno != EAGAIN:
-                PyErr_SetFromErrno(OSError)
+                PyErr_SetFromErrno(ReceiveError)
         return size
     finally:
         PyBuffer_Release(&view)

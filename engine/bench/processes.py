@@ -103,9 +103,11 @@ class Worker(Process):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self.popen.poll() is None:
-            self.stop()
-        self.kill()
+        try:
+            if self.popen.poll() is None:
+                self.stop()
+        finally:  # also after a second Ctrl-C
+            self.kill()
 
 
 class Publisher(Process):
@@ -149,13 +151,15 @@ class Publisher(Process):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self._requests.close()
-        if kind is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(STOP_TIMEOUT_S)
-        self.kill()
-        self._answers.close()
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._requests.close()
+            if kind is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.popen.wait(STOP_TIMEOUT_S)
+        finally:
+            self.kill()
+            self._answers.close()
 
 
 def _with_this_package(environ: Mapping[str, str]) -> dict[str, str]:

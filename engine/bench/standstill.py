@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,23 +26,32 @@ _SETTLE_S = 0.5  # what else a worker does at its start has been done
 def standstill(run: Run, deed: str, messages: int) -> Iterator[Worker]:
     """The side's worker, each of its processes held, and behind that so many messages queued by ``deed``.
 
-    They wait for `let_go`. Raises EngineError when a process does not begin to work."""
+    They wait for `let_go`; what ends the measurement early lets them go too, for the worker waits for their
+    tasks. Raises EngineError when a process does not begin to work."""
     folder = Path(run.plan.folder)
     os.mkfifo(folder / GO)
     confirming = replace(
         run.plan, confirm=True
     )  # held processes may have prefetched: no queue's length tells
-    with Publisher(run.side.module, confirming, run.side.name) as publisher, run.worker() as worker:
-        _hold(worker, publisher, folder, run.plan.concurrency)
-        publisher.ask(deed, messages)
-        time.sleep(_SETTLE_S)
-        yield worker
+    with (
+        ExitStack() as after,
+        Publisher(run.side.module, confirming, run.side.name) as publisher,
+        run.worker() as worker,
+    ):
+        try:
+            _hold(worker, publisher, folder, run.plan.concurrency)
+            publisher.ask(deed, messages)
+            time.sleep(_SETTLE_S)
+            yield worker
+        except BaseException:
+            after.enter_context(let_go(run))
+            raise
 
 
 @contextmanager
 def let_go(run: Run) -> Iterator[None]:
     """Every process that is held goes on, at once; tasks that would hold one later on end at once."""
-    gate = os.open(Path(run.plan.folder) / GO, os.O_WRONLY)
+    gate = os.open(Path(run.plan.folder) / GO, os.O_RDWR)  # for reading too: opening it waits for nobody
     try:
         yield
     finally:

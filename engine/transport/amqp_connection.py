@@ -29,7 +29,7 @@ from engine.transport.amqp_endpoint import Endpoint
 from engine.transport.amqp_keepalive import Keepalive
 from engine.transport.amqp_protocol import AmqpProtocol
 from engine.transport.amqp_state import Channel, ChannelClosed, Reply, State
-from engine.transport.patience import PATIENCE_S, be_patient, receive
+from engine.transport.patience import PATIENCE_S, ReceiveError, be_patient, receive
 from engine.transport.url import lookup_name
 
 if TYPE_CHECKING:  # OpenSSL is imported where TLS is wanted: 8 ms and a megabyte
@@ -219,10 +219,14 @@ class AmqpConnection:
         self._torn = True
         try:
             size = receive(self.fd, self._buffer) if waiting else sock.recv_into(self._buffer, 0, self._flags)
-        except BlockingIOError:
-            size = -1
-        except OSError as error:
+        except ReceiveError as error:
             self._lose(self._broken(error))
+        except OSError as error:
+            if waiting:  # a signal's handler raised it
+                raise
+            if not isinstance(error, BlockingIOError):
+                self._lose(self._broken(error))
+            size = -1
         self._looked = time.monotonic()
         if size < 0:
             self._torn = False

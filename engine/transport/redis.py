@@ -89,8 +89,12 @@ class RedisTransport(Transport):
     @classmethod
     def preload(cls, url: str, options: TransportOptions) -> None:
         with contextlib.suppress(MissingExtra, ConfigurationError):
-            BrokerURL.parse(url)
+            tls = BrokerURL.parse(url).scheme == "rediss" or options.ssl
             import_hiredis()
+            if tls:
+                import encodings.idna  # noqa: F401 - the ssl module takes host names through it
+
+                import engine.transport.redis_lease_wire  # noqa: F401 - with OpenSSL
 
     def connect(self) -> None:
         if self.connected:

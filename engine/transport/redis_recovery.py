@@ -91,11 +91,10 @@ class RedisRecovery:
         layout, restored = self._layout, 0
         host = layout.host(self._host)
         for raw in suspects:
-            token = raw.decode()
-            if is_dead(token):
-                claims = layout.claims_prefix + token
-                keys = [layout.owners, layout.unacked, layout.unacked_index, claims, host]
-                count = session.run(scripts.RELEASE, keys, [token])
+            if is_dead(raw.decode(errors="replace")):
+                claims = layout.claims_prefix.encode() + raw
+                keys: list[Word] = [layout.owners, layout.unacked, layout.unacked_index, claims, host]
+                count = session.run(scripts.RELEASE, keys, [raw])
                 restored += count
                 if count:
                     logger.warning("a process of this host died: %d messages it held are given back", count)

@@ -31,7 +31,7 @@ from engine.errors import (
     TransportClosed,
     install_hint,
 )
-from engine.transport.patience import PATIENCE_S, be_patient, receive
+from engine.transport.patience import PATIENCE_S, ReceiveError, be_patient, receive
 from engine.transport.redis_address import RedisAddress
 from engine.transport.url import lookup_name
 
@@ -360,7 +360,7 @@ class RedisWire:
         """As `_receive`, but it waits for `PATIENCE_S`. Python's functions would wait anew after a signal."""
         try:
             size = receive(self.fileno(), self._received)
-        except OSError as error:
+        except ReceiveError as error:
             raise self._lost(error) from error
         if size < 0:
             return False

@@ -36,7 +36,8 @@ _keeps_heap = not any(name in os.environ for name in _HEAP_VARIABLES)
 
 
 def prepare() -> None:
-    """In the template, once the app is imported: whatever that did to signals is undone."""
+    """In the template, once the app is imported, and whenever more of its code has run: whatever that did to
+    signals is undone."""
     processes.stdin_from_null()
     signals.reset_after_fork()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):

@@ -79,6 +79,7 @@ class Child(Turn):
         self._recovered_mono_s = 0.0
         self._weighed_mono_s = 0.0
         self._rested_after = -1  #: tasks that had run when this child last had nothing to do
+        self._trimmed_after = 0  #: the same when its heap was last looked at while it had
         self._log = TaskLog()
         self.logs_all = self._log.enabled
 
@@ -258,16 +259,21 @@ class Child(Turn):
         self._recovered_mono_s = now
         if self._recovers:
             self.transport.recover()
-        if self.transport.body_bytes < _SMALL_BODY:  # what the heap keeps may be of large ones before
+        # what the heap keeps may be of large ones before; at rest nothing comes to it
+        if self.ran != self._trimmed_after and self.transport.body_bytes < _SMALL_BODY:
+            self._trimmed_after = self.ran
             trim_heap()
 
     def _weigh(self, now: float) -> None:
         if now - self._weighed_mono_s < _MEMORY_EVERY_S:
             return
         self._weighed_mono_s = now
-        used = processes.rss_kib()
-        if self._max_memory_kib is not None and used > self._max_memory_kib:
-            self._recycle(f"it uses {used} KiB of memory, more than {self._max_memory_kib}")
+        used, most = processes.rss_kib(), self._max_memory_kib
+        if most is not None and used > most:
+            trim_heap()  # what is kept free for the next large bodies is no reason to end
+            used = processes.rss_kib()
+        if most is not None and used > most:
+            self._recycle(f"it uses {used} KiB of memory, more than {most}")
 
     def _recycle(self, why: str) -> None:
         if not self.stop_why:

@@ -152,6 +152,8 @@ def announce(app: Any, event: str, options: WorkerOptions) -> None:
     signal = getattr(signals, event)
     if signal:
         signal.send(sender=app, hostname=options.nodename())
+        if event == "worker_ready":  # children are still to come: what it did to signals is not for them
+            boot.prepare()
 
 
 def run_control_child(app: Any, birth: Birth) -> int:

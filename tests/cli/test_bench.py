@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -296,5 +297,22 @@ def test_ended_by_a_signal_it_leaves_no_process(tmp_path: Path) -> None:
     others = psutil.Process(running.pid).children(recursive=True)
     running.terminate()
     assert running.wait(60) == 130
-    assert not [one for one in others if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not [one for one in others if is_alive(one)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_interrupted_while_its_processes_are_held_it_ends_soon(tmp_path: Path) -> None:
+    """All of them: a task that waits for the start of the clock would wait for ever."""
+    command = [sys.executable, "-m", "engine", "bench", "sharing-d", "--concurrency", "2"]
+    environ = {**environment(), "TMPDIR": str(tmp_path)}
+    running = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+    wait_until(lambda: bool(list(tmp_path.glob("*/*/held/*"))), "a process to be held", 30)
+    others = psutil.Process(running.pid).children(recursive=True)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(20) == 130
+    wait_until(lambda: not [one for one in others if is_alive(one)], "all to end", 20)
     assert list(tmp_path.iterdir()) == []

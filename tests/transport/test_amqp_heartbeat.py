@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 import socket
 import time
+from types import FrameType
 
 import pytest
 
@@ -123,8 +125,8 @@ def test_waiting_for_messages_keeps_both_connections(rabbitmq: RabbitMQ, unique:
         transport.delete_queue(unique)
 
 
-def _start_tune_and_silence(connection: socket.socket) -> None:
-    """As much of a broker as lets a client open its connection; then it is deaf and dumb."""
+def _start_and_tune(connection: socket.socket) -> None:
+    """As much of a broker as lets a client open its connection."""
     table = b"\x00\x00\x00\x00"
     connection.recv(8)
     start = b"\x00\x0a\x00\x0a\x00\x09" + table + b"\x00\x00\x00\x05PLAIN" + b"\x00\x00\x00\x05en_US"
@@ -133,10 +135,22 @@ def _start_tune_and_silence(connection: socket.socket) -> None:
     connection.sendall(_method(b"\x00\x0a\x00\x1e" + b"\x07\xff" + b"\x00\x02\x00\x00" + b"\x00\x01"))
     connection.recv(4096)
     connection.sendall(_method(b"\x00\x0a\x00\x29\x00"))
+
+
+def _start_tune_and_silence(connection: socket.socket) -> None:
+    """Then it is deaf and dumb."""
+    _start_and_tune(connection)
     beats = b""
     while chunk := connection.recv(4096):
         beats += chunk
     assert HEARTBEAT_FRAME in beats
+
+
+def _start_tune_and_wait(connection: socket.socket) -> None:
+    """Until the client goes."""
+    _start_and_tune(connection)
+    while connection.recv(4096):
+        pass
 
 
 def _method(payload: bytes) -> bytes:
@@ -156,6 +170,29 @@ def test_a_silent_peer_is_a_lost_connection() -> None:
             connection.run_until(lambda: False, started_mono_s + 10)
         assert 1.9 < time.monotonic() - started_mono_s < 6
         assert not transport.connected
+
+
+def test_a_deadline_of_the_callers_own_is_no_lost_connection() -> None:
+    """TimeoutError is an OSError, as what the system says of a socket."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError("my own")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with (
+            peer(_start_tune_and_wait) as port,
+            opened(f"amqp://127.0.0.1:{port}?heartbeat=0") as transport,
+        ):
+            connection = transport._spare
+            assert connection is not None
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(TimeoutError, match="my own"):
+                connection.run_until(lambda: False, time.monotonic() + 10)
+            transport.abandon()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from types import FrameType
 
 import pytest
 
-from engine.transport.patience import PATIENCE_S, be_patient, receive
+from engine.transport.patience import PATIENCE_S, ReceiveError, be_patient, receive
 
 
 @pytest.fixture
@@ -92,7 +92,28 @@ def test_the_end_and_errors(ends: tuple[socket.socket, socket.socket]) -> None:
     assert receive(ours.fileno(), bytearray(8)) == 0
     number = ours.fileno()
     ours.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(ReceiveError, match="Bad file descriptor"):
         receive(number, bytearray(8))
     with pytest.raises(BufferError):
         receive(number, b"not writable")  # type: ignore[arg-type]
+
+
+class Cooperative(socket.socket):
+    """As gevent's: its descriptor never blocks, and its own reads wait only as long as it is told to."""
+
+    def setblocking(self, flag: bool, /) -> None:
+        super().setblocking(False)
+        self.waits = flag
+
+    def recv_into(self, buffer: bytearray, nbytes: int = 0, flags: int = 0, /) -> int:  # type: ignore[override]
+        if self.waits:
+            raise AssertionError("it would let others run until something comes, whatever the flags are")
+        return super().recv_into(buffer, nbytes, flags)
+
+
+def test_a_socket_of_gevents_never_waits(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours = Cooperative(fileno=ends[0].detach())
+    with ours:
+        assert be_patient(ours) == 0
+        with pytest.raises(BlockingIOError):
+            ours.recv_into(bytearray(8), 0, 0)

@@ -132,6 +132,19 @@ def test_a_process_that_is_new_looks_for_the_dead_at_once(desk: Desk) -> None:
     watcher.ack([delivery])
 
 
+def test_an_owner_that_is_no_text_is_buried_like_any_other(desk: Desk) -> None:
+    """Whoever wrote it there: no worker of the host ends over it."""
+    host = f"engine.host.{host_id()}"
+    transport = desk.open()
+    dead, odd = b"\xff/999999999/1/x", b"\xff"
+    desk.raw.sadd(host, dead, odd)
+    try:
+        transport.recover()
+        assert desk.raw.smismember(host, [dead, odd]) == [0, 1]
+    finally:
+        desk.raw.srem(host, dead, odd)
+
+
 def test_a_lease_that_ends_gives_back(desk: Desk) -> None:
     """Of a process that lives, so that nothing but the lease can tell."""
     queue = desk.queue()

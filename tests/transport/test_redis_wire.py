@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -285,6 +286,25 @@ def test_signals_do_not_stretch_a_wait(redis_server: Redis) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         redis_server.signal(signal.SIGCONT)
+
+
+def test_a_deadline_of_the_callers_own_is_no_lost_connection(redis_server: Redis) -> None:
+    """TimeoutError is an OSError, as what the system says of a socket."""
+    wire = RedisWire(RedisAddress.parse(redis_server.url))
+    wire.connect()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError("my own")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(TimeoutError, match="my own"):
+            wire.call("BLPOP", "nobody-pushes-here", 20)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        wire.abandon()
 
 
 def test_a_connection_cut_inside_a_reply(peer: socket.socket) -> None:

@@ -16,6 +16,7 @@ from engine.app import Engine
 from engine.errors import Ignore, Reject, SoftTimeLimitExceeded
 from engine.results.base import ResultMeta
 from engine.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
+from engine.worker.processes import rss_kib
 
 app = Engine(
     "sample",
@@ -276,6 +277,12 @@ def whoami(self: Any) -> dict[str, Any]:
         "queue": request.delivery_info["routing_key"],
         "stdin": os.read(0, 1).decode(),
     }
+
+
+@app.task
+def weigh(text: str) -> tuple[int, int]:
+    """Its process, and what that takes meanwhile, in KiB."""
+    return os.getpid(), rss_kib()
 
 
 def _signalled(name: str) -> Any:

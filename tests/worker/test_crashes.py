@@ -166,6 +166,17 @@ def test_children_are_recycled_by_tasks_and_by_memory(sqlite_place: Place) -> No
         assert small.stop() == 0
 
 
+def test_memory_that_is_kept_for_large_bodies_recycles_no_child(sqlite_place: Place) -> None:
+    with sqlite_place.worker(concurrency=1) as unbounded:
+        _, used_kib = sqlite_place.send("weigh", "").get(timeout=20)
+        assert unbounded.stop() == 0
+    with sqlite_place.worker(concurrency=1, max_memory_per_child_kib=used_kib + 20 * 1024) as worker:
+        texts = ["x" * (6 << 20)] * 8
+        pids = {sqlite_place.send("weigh", text).get(timeout=20)[0] for text in texts}
+        assert len(pids) == 1, worker.log()
+        assert worker.stop() == 0
+
+
 def test_a_worker_whose_app_cannot_be_imported_says_why(sqlite_place: Place) -> None:
     (sqlite_place.folder / "broken_app.py").write_text("import nothing_of_that_name\n")
     worker = Worker(sqlite_place.folder, sqlite_place.environ, app="broken_app:app", expects_ready=False)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.worker.conftest import Place
 from tests.worker.harness import Worker, wait_for
-from tools.brokers import RabbitMQ
+from tools.brokers import RabbitMQ, Redis
 
 #: MiB of data made by the app's import
 _BALLAST_MIB = 24
@@ -64,6 +64,14 @@ def test_nor_do_they_over_tls(rabbitmq: RabbitMQ, tmp_path: Path, unique: str) -
     place.close()
 
 
+@pytest.mark.redis
+def test_nor_do_they_over_rediss(redis_server: Redis, tmp_path: Path, unique: str) -> None:
+    url = f"{redis_server.rediss_url}?ssl_ca_certs={redis_server.cafile}"
+    place = Place(url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
+    _check_that_nothing_is_imported(place)
+    place.close()
+
+
 def test_children_share_the_apps_memory(sqlite_place: Place) -> None:
     place = sqlite_place
     (place.folder / "telling_app.py").write_text(_APP)
@@ -76,4 +84,25 @@ def test_children_share_the_apps_memory(sqlite_place: Place) -> None:
         print({pid: f"{mib:.1f} MiB" for pid, mib in private.items()})
         assert len(private) == 4
         assert max(private.values()) < 8, "without sharing it would be above 40"
+        assert worker.stop() == 0
+
+
+_RESTING_APP = """
+from engine.worker import child
+from tests.worker.sample_app import app, note
+
+keep_house, trim_heap = child.Child._keep_house, child.trim_heap
+child.Child._keep_house = lambda self, now: (keep_house(self, now), note("house"))[0]
+child.trim_heap = lambda: (trim_heap(), note("trim"))[0]
+"""
+
+
+def test_a_child_at_rest_looks_at_its_heap_once(sqlite_place: Place) -> None:
+    """A look at a large app's takes milliseconds."""
+    place = sqlite_place
+    (place.folder / "resting_app.py").write_text(_RESTING_APP)
+    with Worker(place.folder, place.environ, app="resting_app:app", concurrency=1) as worker:
+        place.send("add", 1, 1).get(timeout=20)
+        wait_for(lambda: place.ledger.count("house") >= 4, what="some seconds of rest")
+        assert 1 <= place.ledger.count("trim") <= 3, "once before the task, twice behind it"
         assert worker.stop() == 0

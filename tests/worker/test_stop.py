@@ -7,7 +7,7 @@ import signal
 import time
 
 from tests.worker.conftest import Place
-from tests.worker.harness import wait_for
+from tests.worker.harness import Worker, wait_for
 
 
 def test_warm_stop_finishes_the_running_task_and_hands_back_the_rest(place: Place) -> None:
@@ -124,3 +124,30 @@ def test_a_restarted_worker_takes_over(place: Place) -> None:
     with place.worker():
         wait_for(lambda: len(place.ledger.finished()) == 200, timeout=40, what="all tasks")
     assert set(place.ledger.finished().values()) == {1}
+
+
+_APP_WITH_SIGNALS = """
+import signal
+from engine.signals import worker_ready
+from tests.worker.sample_app import app
+
+worker_ready.connect(lambda **_: signal.signal(signal.SIGTERM, signal.SIG_DFL), weak=False)
+"""
+
+
+def test_what_an_app_does_to_signals_once_it_is_ready_is_not_for_later_children(sqlite_place: Place) -> None:
+    """Service managers send SIGTERM to every process of a worker: each child ends its task first."""
+    place, ledger = sqlite_place, sqlite_place.ledger
+    (place.folder / "signals_app.py").write_text(_APP_WITH_SIGNALS)
+    with Worker(
+        place.folder, place.environ, app="signals_app:app", concurrency=1, max_tasks_per_child=1
+    ) as worker:
+        first = place.send("whoami").get(timeout=20)["pid"]
+        place.send("work", "long", str(place.gate()))
+        wait_for(lambda: ledger.count("start", "long"), what="the task to start")
+        child = ledger.pid_of("start", "long")
+        assert child != first
+        os.kill(child, signal.SIGTERM)
+        place.gate().touch()
+        wait_for(lambda: ledger.count("finish", "long", child), what="that child to finish it")
+        assert worker.stop() == 0
