@@ -302,6 +302,9 @@ class FrameDecoder:
         ``channel`` and ``delivery_tag`` (None for a returned message), so that the broker can be told to drop
         the message before the connection is closed."""
     @property
+    def between_frames(self) -> bool:
+        """Whether the next byte begins a frame."""
+    @property
     def buffered(self) -> int:
         """Bytes held of frames and bodies that are not complete yet."""
 

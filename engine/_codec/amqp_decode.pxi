@@ -115,6 +115,11 @@ cdef class FrameDecoder:
         self.last_tag = None
 
     @property
+    def between_frames(self):
+        """Whether the next byte begins a frame."""
+        return self.kept_used == 0 and self.running == 0 and not self.broken
+
+    @property
     def buffered(self):
         """Bytes held of frames and bodies that are not complete yet."""
         cdef uint64_t held = self.kept_used

@@ -53,6 +53,20 @@ class Confirms:
     def __len__(self) -> int:
         return len(self._outstanding)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no confirm is on its way."""
+        return not self._outstanding
+
+    @property
+    def next_tag(self) -> int:
+        """Of the message that is sent next."""
+        return self._next_tag
+
+    def passed(self) -> None:
+        """A message went out and was confirmed, with none outstanding: nothing else is to be remembered."""
+        self._next_tag += 1
+
     def sent(self, batch: Batch, start: int, stop: int) -> None:
         """Messages ``start`` to ``stop`` of the batch went out, in order."""
         tag = self._next_tag

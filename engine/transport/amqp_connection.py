@@ -227,6 +227,10 @@ class AmqpConnection:
             if not isinstance(error, BlockingIOError):
                 self._lose(self._broken(error))
             size = -1
+        return self._take_in(size)
+
+    def _take_in(self, size: int) -> bool:
+        """So many bytes of the buffer, none for -1; whether there were any, or the end."""
         self._looked = time.monotonic()
         if size < 0:
             self._torn = False
@@ -265,6 +269,36 @@ class AmqpConnection:
         self._unsent = memoryview(frames)
         self._send_unsent()
         return True
+
+    @property
+    def may_answer_shortly(self) -> bool:
+        """Whether `answers` may be used: reads wait here, heartbeats do not fall due meanwhile, no log wants
+        to hear of each frame, and the next byte begins one."""
+        heartbeat_s = self.protocol.heartbeat_s
+        return (
+            self._flags != 0
+            and self._tls is None
+            and not self._debug
+            and (not heartbeat_s or heartbeat_s >= 4 * PATIENCE_S)
+            and self.protocol.decoder.between_frames
+        )
+
+    def answers(self, frame: bytes, otherwise: Callable[[], None]) -> bool:
+        """Wait for `PATIENCE_S` at most. True when that frame came and nothing else, which is then done with;
+        if not, ``otherwise`` is called, and what came is taken in. Raises ConnectionLost."""
+        self._usable()
+        self._torn = True
+        try:
+            size = receive(self.fd, self._buffer)
+        except ReceiveError as error:
+            self._lose(self._broken(error))
+        if size == len(frame) and self._buffer[:size] == frame:
+            self._torn = False
+            self._looked = self._last_in = time.monotonic()
+            return True
+        otherwise()
+        self._take_in(size)
+        return False
 
     def beat(self, now: float) -> float:
         """Send a heartbeat if one is due and see to it that the peer lives; seconds until the next look."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,12 +23,14 @@ from engine.errors import (
     TransportError,
     Unroutable,
 )
-from engine.transport.amqp_confirms import PENDING, Batch
+from engine.transport.amqp_confirms import PENDING, Batch, Confirms
 from engine.transport.amqp_connection import AmqpConnection
 from engine.transport.amqp_declare import Declarer, queue_state
 from engine.transport.amqp_delay import bucket_ms, bucket_queue, delayed
+from engine.transport.amqp_methods import BASIC_ACK
 from engine.transport.amqp_state import Channel, ChannelClosed
 from engine.transport.base import TransportOptions
+from engine.transport.patience import PATIENCE_S
 
 logger = logging.getLogger("engine.transport.amqp")
 
@@ -39,6 +42,8 @@ CHUNK_BYTES = 1 << 20  #: or so many bytes of bodies
 #: what the broker says of unconfirmed messages (alarms, a closed channel) is read this often while they flow
 READ_AT_LEAST_EVERY_S = 0.001
 
+#: a method frame that holds basic.ack and its end (sections 2.3.5 and 1.8.3.13 of the specification)
+_CONFIRM = struct.Struct(">BHIHHQ?B")
 _BAD_EXCHANGE = re.compile(r"(?:no exchange|access to exchange) '(?P<name>[^']*)' in vhost")
 
 
@@ -153,6 +158,15 @@ class Publisher:
         if confirm:
             if not connection.idle_for_writing(READ_AT_LEAST_EVERY_S):
                 return PENDING
+            wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
+            confirms = channel.confirms  # empty where none is outstanding
+            if (
+                wait_s >= PATIENCE_S
+                and not confirms
+                and confirms is not None
+                and connection.may_answer_shortly
+            ):
+                return self._confirm_shortly(channel, confirms, message, mandatory, timeout_s)
             return self._confirm_one(channel, Batch((message,)), mandatory, timeout_s)
         try:
             frames = encode_publish((message,), number, protocol.frame_max, mandatory)
@@ -176,6 +190,41 @@ class Publisher:
         self._set_deadline(timeout_s)
         try:
             connection.flush()
+        except ConnectionLost as error:
+            return _unknown(error)
+        return self._outcome_of_one(channel, batch)
+
+    def _confirm_shortly(
+        self,
+        channel: Channel,
+        confirms: Confirms,
+        message: Message,
+        mandatory: bool,
+        timeout_s: float | None,
+    ) -> Exception | None:
+        """As `_confirm_one`, in fewer steps where the broker's next word is the message's confirm and nothing
+        else, as it nearly always is: a third of a call's CPU. `PENDING` when nothing was written."""
+        connection, batch = self.connection, Batch((message,))
+        try:
+            frames = encode_publish((message,), CONFIRMED, connection.protocol.frame_max, mandatory)
+        except EncodeError as error:
+            return error
+        self._set_deadline(timeout_s)
+        confirm = _CONFIRM.pack(1, CONFIRMED, 13, *BASIC_ACK, confirms.next_tag, False, 0xCE)
+        try:
+            if not connection.write_now(frames, READ_AT_LEAST_EVERY_S):
+                return PENDING
+            if not connection.drained:
+                confirms.sent(batch, 0, 1)
+            elif connection.answers(confirm, lambda: confirms.sent(batch, 0, 1)):
+                confirms.passed()
+                return None
+        except ConnectionLost as error:
+            return _unknown(error)
+        return self._outcome_of_one(channel, batch)
+
+    def _outcome_of_one(self, channel: Channel, batch: Batch) -> Exception | None:
+        try:
             self._wait(lambda: batch.pending == 0 or channel.closed is not None)
         except ConnectionLost as error:
             return _unknown(error)

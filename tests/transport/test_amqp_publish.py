@@ -157,6 +157,15 @@ def cut_while_confirming(transport: AmqpTransport) -> None:
         return done
 
     publisher.connection.flush = flush_and_cut  # type: ignore[method-assign]
+    write_now = publisher.connection.write_now
+
+    def write_and_cut(frames: bytes, read_every_s: float) -> bool:
+        done = write_now(frames, read_every_s)
+        if done:
+            raw.shutdown(socket.SHUT_RDWR)
+        return done
+
+    publisher.connection.write_now = write_and_cut  # type: ignore[method-assign]
 
 
 def test_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) -> None:
