@@ -64,13 +64,15 @@ class Confirms:
         return self._next_tag
 
     def passed(self) -> None:
-        """A message went out and was confirmed, with none outstanding: nothing else is to be remembered."""
+        """A message went out and was confirmed while no other was outstanding."""
         self._next_tag += 1
 
     def sent(self, batch: Batch, start: int, stop: int) -> None:
         """Messages ``start`` to ``stop`` of the batch went out, in order."""
         tag = self._next_tag
         outstanding = self._outstanding
+        if not outstanding:
+            self._lowest = tag
         for index in range(start, stop):
             outstanding[tag] = (batch, index)
             tag += 1

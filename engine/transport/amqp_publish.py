@@ -159,13 +159,9 @@ class Publisher:
             if not connection.idle_for_writing(READ_AT_LEAST_EVERY_S):
                 return PENDING
             wait_s = self._options.confirm_timeout if timeout_s is None else timeout_s
-            confirms = channel.confirms  # empty where none is outstanding
-            if (
-                wait_s >= PATIENCE_S
-                and not confirms
-                and confirms is not None
-                and connection.may_answer_shortly
-            ):
+            confirms = channel.confirms
+            shortly = wait_s >= PATIENCE_S and connection.may_answer_shortly
+            if shortly and confirms is not None and confirms.idle:
                 return self._confirm_shortly(channel, confirms, message, mandatory, timeout_s)
             return self._confirm_one(channel, Batch((message,)), mandatory, timeout_s)
         try:

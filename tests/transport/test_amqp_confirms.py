@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from engine.codec import Message, Returned
 from engine.errors import PublishRefused, Unroutable
 from engine.transport.amqp_confirms import PENDING, Batch, Confirms
@@ -96,3 +98,16 @@ def test_the_rest_of_a_batch_can_be_given_up() -> None:
     assert str(batch.outcomes[1]) == "b"
     confirms.acked(2, False)
     assert str(batch.outcomes[1]) == "b"
+
+
+def test_those_confirmed_alone_count_too() -> None:
+    confirms = Confirms()
+    for _ in range(1_000_000):
+        confirms.passed()
+    assert confirms.idle
+    assert confirms.next_tag == 1_000_001
+    batch = _sent(confirms, "a", "b")
+    started_s = time.process_time()
+    confirms.acked(1_000_002, True)
+    assert time.process_time() - started_s < 0.02  # what is long settled is not gone through again
+    assert batch.outcomes == [None, None]
