@@ -8,6 +8,7 @@ Locally a broker that can't be had skips its tests with a word; with CI=true it 
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,22 @@ def _session_server(kind: str, folder: Path) -> Iterator[Server]:
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """A RabbitMQ shared by the session: use names of your own (``unique``)."""
     yield from _session_server("rabbitmq", tmp_path_factory.mktemp("rabbitmq"))  # type: ignore[misc]
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ of the test's own, which may be put into alarm, stopped and killed."""
+    broker = RabbitMQ(tmp_path)
+    try:
+        broker.start()
+    except BrokerUnavailable as error:
+        _unavailable(error)
+        return
+    try:
+        yield broker
+    finally:
+        broker.signal(signal.SIGCONT)
+        broker.stop()
 
 
 @pytest.fixture(scope="session")

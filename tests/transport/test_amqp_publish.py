@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,15 +25,6 @@ def transport(rabbitmq: RabbitMQ, unique: str) -> Iterator[AmqpTransport]:
         transport.declare(QueueSpec(unique))
         yield transport
         transport.delete_queue(unique)
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[RabbitMQ]:
-    """One that may be put into alarm."""
-    broker = RabbitMQ(tmp_path)
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 def test_more_than_a_window(transport: AmqpTransport, unique: str) -> None:
@@ -177,18 +167,13 @@ def test_lost_in_the_middle_is_unknown(transport: AmqpTransport, unique: str) ->
     assert transport.publish([text("after", unique)]) == [None]
 
 
-def test_nothing_sent_is_a_lost_connection(unique: str, tmp_path: Path) -> None:
-    broker = RabbitMQ(tmp_path)
-    broker.start()
-    try:
-        with opened(broker.url) as transport:
-            transport.declare(QueueSpec(unique))
-            assert transport.publish([text("x", unique)]) == [None]
-            broker.kill()
-            with pytest.raises(ConnectionLost, match="nothing was published"):
-                transport.publish([text("y", unique)])
-    finally:
-        broker.stop()
+def test_nothing_sent_is_a_lost_connection(own_broker: RabbitMQ, unique: str) -> None:
+    with opened(own_broker.url) as transport:
+        transport.declare(QueueSpec(unique))
+        assert transport.publish([text("x", unique)]) == [None]
+        own_broker.kill()
+        with pytest.raises(ConnectionLost, match="nothing was published"):
+            transport.publish([text("y", unique)])
 
 
 def test_an_alarm(own_broker: RabbitMQ, unique: str) -> None:

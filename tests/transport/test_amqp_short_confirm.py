@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -78,49 +77,37 @@ def test_it_is_something_else(transport: AmqpTransport, unique: str) -> None:
     assert transport.queue_state(unique).ready == 3
 
 
-def test_a_confirm_that_is_late(tmp_path: Path, unique: str) -> None:
+def test_a_confirm_that_is_late(own_broker: RabbitMQ, unique: str) -> None:
     """Later than one wait; then later than the deadline: the next message must not take it for its own."""
-    broker = RabbitMQ(tmp_path)
-    broker.start()
-    try:
-        with opened(broker.url) as transport:
-            transport.declare(QueueSpec(unique))
-            assert transport.publish([text("0", unique)]) == [None]
-            seen = short_ways(transport)
-            broker.signal(signal.SIGSTOP)
-            waking = threading.Timer(1.6, broker.signal, [signal.SIGCONT])
-            waking.start()
-            started_mono_s = time.monotonic()
-            assert transport.publish_one(text("1", unique), True, True, 30.0) is None
-            assert time.monotonic() - started_mono_s > 1.5
-            waking.join()
-            broker.signal(signal.SIGSTOP)
-            assert isinstance(transport.publish_one(text("2", unique), True, True, 1.2), PublishUnknown)
-            broker.signal(signal.SIGCONT)
-            bad = transport.publish_one(text("3", f"{unique}-none"), True, True, 30.0)
-            assert isinstance(bad, Unroutable)
-            assert transport.publish_one(text("4", unique), True, True, 30.0) is None
-            assert seen[:2] == [False, False]
-            assert transport.queue_state(unique).ready == 4
-    finally:
-        broker.signal(signal.SIGCONT)
-        broker.stop()
+    with opened(own_broker.url) as transport:
+        transport.declare(QueueSpec(unique))
+        assert transport.publish([text("0", unique)]) == [None]
+        seen = short_ways(transport)
+        own_broker.signal(signal.SIGSTOP)
+        waking = threading.Timer(1.6, own_broker.signal, [signal.SIGCONT])
+        waking.start()
+        started_mono_s = time.monotonic()
+        assert transport.publish_one(text("1", unique), True, True, 30.0) is None
+        assert time.monotonic() - started_mono_s > 1.5
+        waking.join()
+        own_broker.signal(signal.SIGSTOP)
+        assert isinstance(transport.publish_one(text("2", unique), True, True, 1.2), PublishUnknown)
+        own_broker.signal(signal.SIGCONT)
+        assert isinstance(transport.publish_one(text("3", f"{unique}-none"), True, True, 30.0), Unroutable)
+        assert transport.publish_one(text("4", unique), True, True, 30.0) is None
+        assert seen[:2] == [False, False]
+        assert transport.queue_state(unique).ready == 4
 
 
-def test_a_broker_that_dies(tmp_path: Path, unique: str) -> None:
-    broker = RabbitMQ(tmp_path)
-    broker.start()
-    try:
-        with opened(broker.url) as transport:
-            transport.declare(QueueSpec(unique))
-            assert transport.publish([text("0", unique)]) == [None]
-            broker.signal(signal.SIGSTOP)
-            killing = threading.Timer(0.3, broker.kill)
-            killing.start()
-            assert isinstance(transport.publish_one(text("1", unique), True, True, 30.0), PublishUnknown)
-            killing.join()
-    finally:
-        broker.stop()
+def test_a_broker_that_dies(own_broker: RabbitMQ, unique: str) -> None:
+    with opened(own_broker.url) as transport:
+        transport.declare(QueueSpec(unique))
+        assert transport.publish([text("0", unique)]) == [None]
+        own_broker.signal(signal.SIGSTOP)
+        killing = threading.Timer(0.3, own_broker.kill)
+        killing.start()
+        assert isinstance(transport.publish_one(text("1", unique), True, True, 30.0), PublishUnknown)
+        killing.join()
 
 
 def test_the_middle_of_a_frame_is_seen() -> None:
