@@ -323,13 +323,13 @@ def test_it_costs_little(sqlite_place: Place) -> None:
 
 
 @pytest.mark.amqp
-def test_it_answers_again_after_a_lost_connection(rabbitmq: Any, tmp_path: Any, unique: str) -> None:
+def test_it_answers_again_after_a_lost_connection(own_broker: Any, tmp_path: Any, unique: str) -> None:
     """Its queue went with the connection."""
-    place = Place(rabbitmq.url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
+    place = Place(own_broker.url, f"sqlite:///{tmp_path}/results.db", unique, tmp_path)
     with place.worker() as worker:
         reachable(place)
         [control] = control_children(worker)
-        rabbitmq.ctl("close_all_connections", "the test says so")
+        own_broker.ctl("close_all_connections", "the test says so")
         place.app.close()
         reachable(place)
         assert [one.pid for one in control_children(worker)] == [control.pid]

@@ -12,6 +12,7 @@ from tests.worker.harness import wait_for
 
 def test_the_end_of_a_long_task_is_a_sign_of_life(sqlite_place: Place) -> None:
     """It ran for longer than a child may be deaf, and settling it takes longer than the supervisor looks."""
+    sqlite_place.environ["SAMPLE_REMOTE"] = "0"  # a control child that starts late would wait for us too
     with sqlite_place.worker(concurrency=1, deaf_after_s=1.5) as worker:
         sqlite_place.send("work", "long", 2.5)
         wait_for(lambda: sqlite_place.ledger.count("start", "long"), what="the task to start")
