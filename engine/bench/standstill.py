@@ -30,9 +30,8 @@ def standstill(run: Run, deed: str, messages: int) -> Iterator[Worker]:
     tasks. Raises EngineError when a process does not begin to work."""
     folder = Path(run.plan.folder)
     os.mkfifo(folder / GO)
-    confirming = replace(
-        run.plan, confirm=True
-    )  # held processes may have prefetched: no queue's length tells
+    # held processes may have prefetched, so no queue's length tells that all have arrived
+    confirming = replace(run.plan, confirm=True)
     with (
         ExitStack() as after,
         Publisher(run.side.module, confirming, run.side.name) as publisher,
